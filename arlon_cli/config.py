@@ -1,0 +1,228 @@
+"""Presets and model configurations: frozen dataclasses without hidden defaults, readable without torch."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from arlon_cli.errors import CheckpointError
+
+_Config = TypeVar("_Config")
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """A T5 encoder; `width` is also the number of channels of the text features."""
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    ffn_width: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class VideoVAEConfig:
+    """Causal 3-D VAE, 4 frames and 8×8 pixels to one latent position.
+
+    `widths` are those of the stages at 1/4, 1/8 (half time) and 1/8 (latent grid) resolution.
+    """
+
+    latent_channels: int
+    widths: tuple[int, int, int]
+    num_res_blocks: int
+
+
+@dataclass(frozen=True)
+class LatentVQVAEConfig:
+    """Latent VQ-VAE (2.1): `ratio` is (time, height, width) from latents to codes, powers of two."""
+
+    latent_channels: int
+    ratio: tuple[int, int, int]
+    width: int
+    num_res_blocks: int
+    num_heads: int
+    codebook_size: int
+    codebook_dim: int
+
+
+@dataclass(frozen=True)
+class ARConfig:
+    """Decoder-only Transformer over text and codes (2.1)."""
+
+    text_width: int
+    max_text_tokens: int
+    codebook_size: int
+    code_height: int
+    code_width: int
+    window_frames: int
+    width: int
+    num_layers: int
+    num_heads: int
+    ffn_width: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class STDiT3Config:
+    """Open-Sora v1.2's spatial-temporal DiT; `depth` counts pairs of a spatial and a temporal block."""
+
+    in_channels: int
+    pred_sigma: bool
+    patch_size: tuple[int, int, int]
+    hidden_size: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+    caption_channels: int
+    model_max_length: int
+    qk_norm: bool
+    input_sq_size: int
+
+
+@dataclass(frozen=True)
+class SemanticInjectionConfig:
+    """Semantic injection (2.2): which layers, and by which of Table 3's architectures.
+
+    `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or `none`,
+    applied in training with `noise_probability` per adapter block (2.3).
+    """
+
+    condition_channels: int
+    layers: tuple[int, ...]
+    fusion: str
+    condition_noise: str
+    noise_probability: float
+    add_to_input: bool
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How a long video is cut: lengths in latent frames."""
+
+    num_latents: int
+    overlap: int
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of a preset's samplers; `start_timestep` is t₀ of the codes as initialization (4.4)."""
+
+    num_steps: int
+    guidance_scale: float
+    start_timestep: float
+    ar_temperature: float
+    ar_top_k: int
+    ar_guidance_scale: float
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that a checkpoint's `config.json` states."""
+
+    name: str
+    height: int
+    width: int
+    fps: int
+    text_encoder: TextEncoderConfig
+    video_vae: VideoVAEConfig
+    latent_vqvae: LatentVQVAEConfig
+    latent_vqvae_coarse: LatentVQVAEConfig
+    ar: ARConfig
+    dit: STDiT3Config
+    injection: SemanticInjectionConfig
+    segments: SegmentConfig
+    sampling: SamplingConfig
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises CheckpointError that names a missing or unknown field."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"config.json is not JSON: {error}.") from error
+        return _build(cls, data, "config.json")
+
+
+def _build(cls: type[_Config], data: Any, where: str) -> _Config:
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{where}: expected an object, found {type(data).__name__}.")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if missing := fields.keys() - data.keys():
+        raise CheckpointError(f"{where}: missing {', '.join(sorted(missing))}.")
+    if unknown := data.keys() - fields.keys():
+        raise CheckpointError(f"{where}: unknown {', '.join(sorted(unknown))}.")
+    values = {}
+    for name, field in fields.items():
+        value = data[name]
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            value = _build(field.type, value, f"{where}: {name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    return cls(**values)
+
+
+DIORAMA = ModelConfig(
+    name="diorama",
+    height=128,
+    width=128,
+    fps=24,
+    text_encoder=TextEncoderConfig(vocab_size=1536, width=192, num_layers=3, num_heads=4, ffn_width=384, max_tokens=80),
+    video_vae=VideoVAEConfig(latent_channels=12, widths=(64, 128, 192), num_res_blocks=2),
+    latent_vqvae=LatentVQVAEConfig(
+        latent_channels=12, ratio=(2, 2, 2), width=112, num_res_blocks=2, num_heads=4, codebook_size=2048, codebook_dim=256
+    ),
+    latent_vqvae_coarse=LatentVQVAEConfig(
+        latent_channels=12, ratio=(2, 4, 4), width=112, num_res_blocks=2, num_heads=4, codebook_size=2048, codebook_dim=256
+    ),
+    ar=ARConfig(
+        text_width=192,
+        max_text_tokens=80,
+        codebook_size=2048,
+        code_height=8,
+        code_width=8,
+        window_frames=16,
+        width=256,
+        num_layers=8,
+        num_heads=4,
+        ffn_width=1024,
+        dropout=0.0,
+    ),
+    dit=STDiT3Config(
+        in_channels=12,
+        pred_sigma=False,
+        patch_size=(1, 2, 2),
+        hidden_size=256,
+        depth=6,
+        num_heads=4,
+        mlp_ratio=4.0,
+        caption_channels=192,
+        model_max_length=80,
+        qk_norm=True,
+        input_sq_size=16,
+    ),
+    injection=SemanticInjectionConfig(
+        condition_channels=12,
+        layers=(0, 1, 2),
+        fusion="adaptive_norm",
+        condition_noise="uncertainty",
+        noise_probability=0.1,
+        add_to_input=True,
+    ),
+    segments=SegmentConfig(num_latents=17, overlap=4),
+    sampling=SamplingConfig(
+        num_steps=4,
+        guidance_scale=1.0,
+        start_timestep=600.0,
+        ar_temperature=1.0,
+        ar_top_k=200,
+        ar_guidance_scale=2.0,
+    ),
+)
+
+PRESETS = {DIORAMA.name: DIORAMA}

@@ -1,0 +1,1 @@
+"""The procedural, captioned world that the embedded model is trained on."""

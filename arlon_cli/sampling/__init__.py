@@ -1,0 +1,1 @@
+"""Sampling: rectified flow for the DiT, autoregression for the codes."""

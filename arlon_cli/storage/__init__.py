@@ -1,0 +1,1 @@
+"""What is on disk: checkpoints, the store, videos and their metadata."""

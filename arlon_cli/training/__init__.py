@@ -1,0 +1,1 @@
+"""Training: one file per part, one shared loop, one recipe for all of them."""
