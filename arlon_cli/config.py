@@ -107,11 +107,15 @@ class SegmentConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of a preset's samplers; `start_timestep` is t₀ of the codes as initialization (4.4)."""
+    """Defaults of a preset's samplers.
+
+    `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and length.
+    """
 
     num_steps: int
     guidance_scale: float
     start_timestep: float
+    timestep_transform: bool
     ar_temperature: float
     ar_top_k: int
     ar_guidance_scale: float
@@ -219,6 +223,7 @@ DIORAMA = ModelConfig(
         num_steps=4,
         guidance_scale=1.0,
         start_timestep=600.0,
+        timestep_transform=False,
         ar_temperature=1.0,
         ar_top_k=200,
         ar_guidance_scale=2.0,
