@@ -179,10 +179,22 @@ DIORAMA = ModelConfig(
     text_encoder=TextEncoderConfig(vocab_size=1536, width=192, num_layers=3, num_heads=4, ffn_width=384, max_tokens=80),
     video_vae=VideoVAEConfig(latent_channels=12, widths=(64, 128, 192), num_res_blocks=2),
     latent_vqvae=LatentVQVAEConfig(
-        latent_channels=12, ratio=(2, 2, 2), width=112, num_res_blocks=2, num_heads=4, codebook_size=2048, codebook_dim=256
+        latent_channels=12,
+        ratio=(2, 2, 2),
+        width=112,
+        num_res_blocks=2,
+        num_heads=4,
+        codebook_size=2048,
+        codebook_dim=256,
     ),
     latent_vqvae_coarse=LatentVQVAEConfig(
-        latent_channels=12, ratio=(2, 4, 4), width=112, num_res_blocks=2, num_heads=4, codebook_size=2048, codebook_dim=256
+        latent_channels=12,
+        ratio=(2, 4, 4),
+        width=112,
+        num_res_blocks=2,
+        num_heads=4,
+        codebook_size=2048,
+        codebook_dim=256,
     ),
     ar=ARConfig(
         text_width=192,

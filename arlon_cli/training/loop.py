@@ -1,0 +1,182 @@
+"""The one training loop: AdamW, warm-up and cosine, gradient clipping, EMA, JSON-lines metrics, exact resume.
+
+Every step draws its batch and its random numbers from (seed, step) alone, so a run that was stopped and resumed gives
+the weights of an uninterrupted one, bit for bit on the same machine.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from arlon_cli.errors import CheckpointError
+
+Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Optimizer and schedule; the learning rate falls along a cosine to `final_rate` of its peak."""
+
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    warmup_steps: int
+    final_rate: float
+    clip_norm: float
+    ema_decay: float
+    save_seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` hands back: the averaged weights by name, and the last step's metrics."""
+
+    weights: dict[str, Tensor]
+    metrics: dict[str, float]
+
+
+def train(
+    module: nn.Module,
+    batch_at: Callable[[int], Any],
+    loss: Loss,
+    settings: LoopSettings,
+    *,
+    num_steps: int,
+    folder: Path,
+    precision: torch.dtype,
+    after_step: Callable[[int], None] | None = None,
+    extra: Callable[[], Mapping[str, Tensor]] | None = None,
+    load_extra: Callable[[dict[str, Tensor]], None] | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Trained | None:
+    """Train `module` in place up to `num_steps`, going on from `folder` if a state is there.
+
+    `batch_at(step)` gives a batch and `loss(batch)` its loss and metrics, both free to use torch's global random
+    numbers. `extra` and `load_extra` carry state that is no parameter (a codebook's averages). `precision` is the
+    autocast dtype. When `stop()` turns true, the state is saved and None is returned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state_file = folder / "state.safetensors"
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    step, metrics = 0, {}
+    if state_file.exists():
+        step = _load(state_file, module, optimizer, parameters, average, load_extra)
+    device = next(iter(parameters.values())).device
+    saved = time.monotonic()
+    module.train()
+    with (folder / "metrics.jsonl").open("a") as log:
+        while step < num_steps:
+            torch.manual_seed(settings.seed * 1_000_003 + step)
+            rate = _rate(step, num_steps, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+                value, tensors = loss(batch_at(step))
+            value.backward()
+            norm = nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
+            if torch.isfinite(norm):  # a rare overflow costs one step, not the run
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if after_step is not None:
+                after_step(step)
+            step += 1
+            decay = min(settings.ema_decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+            stopping = stop is not None and stop()
+            if step % 20 == 0 or step in (1, num_steps) or stopping:
+                metrics = {"loss": value.item(), "grad_norm": norm.item()} | {k: v.item() for k, v in tensors.items()}
+                print(json.dumps({"step": step, "of": num_steps, "rate": rate} | metrics), file=log, flush=True)
+                if on_step is not None:
+                    on_step(step, metrics)
+            if stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds:
+                _save(state_file, step, module, optimizer, parameters, average, extra)
+                saved = time.monotonic()
+            if stopping and step < num_steps:
+                return None
+    buffers = {name: b.detach() for name, b in module.state_dict().items() if name not in average}
+    return Trained(average | buffers, metrics)
+
+
+def _rate(step: int, num_steps: int, settings: LoopSettings) -> float:
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, num_steps)))
+    return settings.learning_rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
+
+
+def _save(
+    file: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    extra: Callable[[], Mapping[str, Tensor]] | None,
+) -> None:
+    tensors = {f"module.{name}": t.detach() for name, t in module.state_dict().items()}
+    tensors |= {f"average.{name}": t for name, t in average.items()}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    if extra is not None:
+        tensors |= {f"extra.{name}": t for name, t in extra().items()}
+    tensors = {name: t.contiguous().clone() for name, t in tensors.items()}
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, temporary, metadata={"step": str(step)})
+    temporary.replace(file)
+
+
+def _load(
+    file: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    load_extra: Callable[[dict[str, Tensor]], None] | None,
+) -> int:
+    with safe_open(file, framework="pt") as stored:
+        step = int((stored.metadata() or {}).get("step", 0))
+        groups: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}, "optimizer": {}, "extra": {}}
+        for key in stored.keys():  # noqa: SIM118 - not a dict
+            group, name = key.split(".", 1)
+            groups[group][name] = stored.get_tensor(key)
+    try:
+        module.load_state_dict(groups["module"])
+        for name, value in groups["average"].items():
+            average[name].copy_(value)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{file} holds the training state of another model; remove it to start anew.") from error
+    for key, value in groups["optimizer"].items():
+        entry, name = key.split(".", 1)
+        parameter = parameters[name]
+        optimizer.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
+    if load_extra is not None and groups["extra"]:
+        load_extra(groups["extra"])
+    return step
+
+
+def steps_within(seconds: float, step: Callable[[], None], synchronize: Callable[[], None]) -> int:
+    """How many calls of `step` fit into `seconds`, measured on three calls after two that warm up."""
+    for _ in range(2):
+        step()
+    synchronize()
+    start = time.monotonic()
+    for _ in range(3):
+        step()
+    synchronize()
+    return max(10, int(seconds * 3 / (time.monotonic() - start)))

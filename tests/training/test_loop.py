@@ -1,0 +1,84 @@
+"""The shared loop: resuming equals never stopping, and what it averages is the mean of where the weights have been."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from arlon_cli.errors import CheckpointError
+from arlon_cli.training.loop import LoopSettings, Trained, train
+
+SETTINGS = LoopSettings(
+    learning_rate=1e-2,
+    betas=(0.9, 0.99),
+    weight_decay=0.01,
+    warmup_steps=3,
+    final_rate=0.1,
+    clip_norm=1.0,
+    ema_decay=0.9,
+    save_seconds=1e9,
+    seed=3,
+)
+
+
+def run(folder: Path, num_steps: int, stop_after: int | None = None) -> tuple[nn.Module, Trained | None]:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return stop_after is not None and calls >= stop_after
+
+    def loss(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        noisy = batch + 0.1 * torch.randn_like(batch)  # the loop seeds each step
+        error = (module(noisy) - batch.sum(1, keepdim=True)).square().mean()
+        return error, {"error": error.detach()}
+
+    trained = train(
+        module,
+        lambda step: torch.randn(16, 4),
+        loss,
+        SETTINGS,
+        num_steps=num_steps,
+        folder=folder,
+        precision=torch.float32,
+        stop=stop,
+    )
+    return module, trained
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    _, whole = run(tmp_path / "whole", 30)
+    _, interrupted = run(tmp_path / "parts", 30, stop_after=11)
+    assert interrupted is None
+    _, resumed = run(tmp_path / "parts", 30)
+    assert whole is not None and resumed is not None
+    for name, value in whole.weights.items():
+        assert torch.equal(value, resumed.weights[name])
+    assert whole.metrics == resumed.metrics
+
+
+def test_training_lowers_the_loss_and_averages_differ_from_the_last_weights(tmp_path: Path) -> None:
+    module, trained = run(tmp_path, 200)
+    assert trained is not None
+    assert trained.metrics["loss"] < 0.5
+    weight = dict(module.named_parameters())["0.weight"]
+    assert not torch.equal(weight, trained.weights["0.weight"])
+    assert torch.allclose(weight, trained.weights["0.weight"], atol=0.05)
+
+
+def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    with pytest.raises(CheckpointError, match="another model"):
+        train(
+            nn.Linear(3, 3),
+            lambda step: None,
+            lambda batch: (torch.zeros(()), {}),
+            SETTINGS,
+            num_steps=5,
+            folder=tmp_path,
+            precision=torch.float32,
+        )
