@@ -1,0 +1,59 @@
+"""What the two video autoencoders share. Activations are channels-last, (B, T, H, W, C), and nothing looks ahead."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+Stream = dict[nn.Module, Tensor]
+"""The past that each causal convolution needs to go on with the next chunk; it belongs to whoever iterates."""
+
+
+class CausalConv3d(nn.Conv3d):
+    """A 3-D convolution over (B, T, H, W, C) that sees the present and the past; the first frame stands for its past.
+
+    With a `stream`, the past is that of the chunk before, and the call leaves its own there.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int, int]) -> None:
+        time, height, width = kernel_size
+        super().__init__(in_channels, out_channels, (time, height, width), padding=(0, height // 2, width // 2))
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if (length := self.kernel_size[0] - 1) > 0:
+            first = x[:, :1].expand(-1, length, -1, -1, -1)
+            x = torch.cat([first if stream is None else stream.get(self, first), x], dim=1)
+            if stream is not None:
+                stream[self] = x[:, -length:].clone()
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class Downsample(nn.Module):
+    """A convolution whose stride is its kernel: each block of `factor` (time, height, width) becomes one position."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.factor = factor
+        time, height, width = factor
+        self.linear = nn.Linear(in_channels * time * height * width, out_channels)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """(B, rT, pH, qW, C) -> (B, T, H, W, C·r·p·q)"""
+        r, p, q = self.factor
+        return rearrange(x, "b (t r) (h p) (w q) c -> b t h w (c r p q)", r=r, p=p, q=q)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.fold(x))
+
+
+class Upsample(nn.Module):
+    """The transpose of `Downsample`: each position becomes a block of `factor` (time, height, width)."""
+
+    def __init__(self, in_channels: int, out_channels: int, factor: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.factor = factor
+        time, height, width = factor
+        self.linear = nn.Linear(in_channels, out_channels * time * height * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r, p, q = self.factor
+        return rearrange(self.linear(x), "b t h w (c r p q) -> b (t r) (h p) (w q) c", r=r, p=p, q=q)

@@ -1,0 +1,61 @@
+"""What the video VAE is trained on: differences of pixels and of their gradients in space and time, and a little KL."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from arlon_cli.models.video_vae import VideoVAE
+
+
+@dataclass(frozen=True)
+class VAESettings:
+    """A batch is `batch` crops of `crop`×`crop` pixels and `num_frames` frames; the weights are those of the loss."""
+
+    crop: int
+    num_frames: int
+    batch: int
+    learning_rate: float
+    betas: tuple[float, float]
+    gradient_weight: float
+    kl_weight: float
+
+
+DIORAMA_VAE = VAESettings(
+    crop=64,
+    num_frames=16,
+    batch=16,
+    learning_rate=4e-4,
+    betas=(0.9, 0.99),
+    gradient_weight=0.5,
+    kl_weight=1e-6,
+)
+
+
+def vae_loss(vae: VideoVAE, pixels: Tensor, settings: VAESettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior, and the metrics l1, gradient, kl, psnr (dB)."""
+    mean, logvar = (part.float() for part in vae.posterior(pixels))
+    z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+    error = vae.reconstruct(z).float() - pixels
+    l1 = error.abs().mean()
+    # differencing is linear: the error's differences are those between the two gradients
+    gradient = torch.stack([error.diff(dim=dim).abs().mean() for dim in (2, 3, 4)]).mean()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    loss = l1 + settings.gradient_weight * gradient + settings.kl_weight * kl
+    psnr = 10 * torch.log10(4 / error.square().mean().clamp_min(1e-12))
+    metrics = {"l1": l1, "gradient": gradient, "kl": kl, "psnr": psnr}
+    return loss, {name: value.detach() for name, value in metrics.items()}
+
+
+@torch.no_grad()
+def latent_statistics(vae: VideoVAE, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) of the posterior's means over batches of pixels, for `VideoVAE.set_statistics`."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for pixels in batches:
+        values = vae.posterior(pixels)[0].double().cpu().movedim(1, 0).flatten(1)  # (C, positions)
+        count += values.shape[1]
+        total = total + values.sum(1)
+        squares = squares + values.square().sum(1)
+    mean = total / count
+    return mean, squares / count - mean.square()
