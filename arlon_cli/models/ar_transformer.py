@@ -1,0 +1,184 @@
+"""Autoregressive Transformer over text and video codes (2.1, "Autoregressive Modeling")."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from arlon_cli.config import ARConfig
+
+
+class KVCache:
+    """Keys and values of one batch of sequences: allocated once, written in place.
+
+    Slots 0..text_length hold the text, the others the start and the codes; `length` slots are filled.
+    """
+
+    def __init__(self, config: ARConfig, batch: int, length: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (batch, config.num_heads, length, config.width // config.num_heads)
+        self.batch = batch
+        self.length = 0
+        self.text_length = 0
+        self.text_mask: Tensor | None = None  # (B, text_length) bool
+        self.step_bias: Tensor | None = None  # (B, 1, 1, length), where a prompt is shorter than the longest
+        self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (B, H, N, D) behind the filled slots; return all up to and with them."""
+        end = self.length + keys.shape[2]
+        self._keys[layer][:, :, self.length : end] = keys
+        self._values[layer][:, :, self.length : end] = values
+        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+
+class Block(nn.Module):
+    """Pre-norm multi-head attention and feed-forward layer."""
+
+    def __init__(self, config: ARConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.num_heads = config.num_heads
+        self.norm1 = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.proj = nn.Linear(config.width, config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.fc1 = nn.Linear(config.width, config.ffn_width)
+        self.fc2 = nn.Linear(config.ffn_width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
+        """x: (B, N, width); mask: broadcast to (B, H, N, keys), bool or added to the scores."""
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
+        x = x + self.dropout(self.proj(attended))
+        return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+
+class ARTransformer(nn.Module):
+    """Decoder-only Transformer: p(codes | text), one code at a time.
+
+    The sequence is the text, a learned start, then the codes frame by frame in raster order, ⟨FRAME⟩ after each frame
+    and ⟨EOS⟩ after the last. Text sees all of the text, codes see the text and what came before. Learned positions are
+    factored into the frame in the window and the place in the frame, whose last is ⟨FRAME⟩'s.
+    """
+
+    def __init__(self, config: ARConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codes_per_frame = config.code_height * config.code_width
+        self.frame_token = config.codebook_size
+        self.eos_token = config.codebook_size + 1
+        vocab_size = config.codebook_size + 2
+        self.text_in = nn.Sequential(
+            nn.Linear(config.text_width, config.width), nn.GELU(), nn.Linear(config.width, config.width)
+        )
+        self.text_position = nn.Parameter(torch.empty(config.max_text_tokens, config.width))
+        self.start = nn.Parameter(torch.empty(config.width))
+        self.code_embedding = nn.Embedding(vocab_size, config.width)
+        self.frame_position = nn.Parameter(torch.empty(config.window_frames, config.width))
+        self.place_position = nn.Parameter(torch.empty(self.codes_per_frame + 1, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.endswith(("proj.weight", "fc2.weight")):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
+            elif "norm" not in name:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+        """Logits (B, T·(h·w+1)+1, vocabulary), in line with `targets(codes)`: each is of the token that comes next.
+
+        text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`.
+        """
+        x = torch.cat([self._embed_text(text), self._embed_codes(codes)], dim=1)
+        mask = _attention_mask(text_mask, x.shape[1])
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.head(self.norm(x[:, text.shape[1] :]))
+
+    def targets(self, codes: Tensor) -> Tensor:
+        """The sequence (B, T·(h·w+1)+1) that codes (B, T, h, w) stand for: ⟨FRAME⟩ after each frame, ⟨EOS⟩ at the end."""
+        return F.pad(self._frames(codes).flatten(1), (0, 1), value=self.eos_token)
+
+    def prefill_text(self, text: Tensor, text_mask: Tensor, num_frames: int) -> KVCache:
+        """A cache for `num_frames` frames that holds the text (B, L, C); positions that no row uses are left out."""
+        used = text_mask.any(dim=0)
+        x, text_mask = self._embed_text(text)[:, used], text_mask[:, used]
+        batch, length = text_mask.shape
+        total = length + 1 + num_frames * (self.codes_per_frame + 1)
+        cache = KVCache(self.config, batch, total, device=x.device, dtype=x.dtype)
+        mask = _attention_mask(text_mask, length)
+        for block in self.blocks:
+            x = block(x, mask, cache)
+        cache.length = cache.text_length = length
+        cache.text_mask = text_mask
+        if not text_mask.all():
+            cache.step_bias = x.new_zeros(batch, 1, 1, total)
+            cache.step_bias[:, 0, 0, :length].masked_fill_(~text_mask, -math.inf)
+        return cache
+
+    def prefill(self, codes: Tensor, cache: KVCache) -> Tensor:
+        """Put codes (T, h, w), T >= 0, behind the text in place of all that was there, at the window's first frames.
+
+        Returns the logits (B, vocabulary) of what comes next: the first code of frame T.
+        """
+        x = self._embed_codes(codes.unsqueeze(0)).expand(cache.batch, -1, -1)
+        cache.length = cache.text_length
+        mask = _attention_mask(cache.text_mask, cache.length + x.shape[1])[:, :, cache.length :]
+        for block in self.blocks:
+            x = block(x, mask, cache)
+        cache.length += x.shape[1]
+        return self.head(self.norm(x[:, -1]))
+
+    def step(self, token: Tensor, cache: KVCache) -> Tensor:
+        """Append one token (1,) to every row; returns the logits (B, vocabulary) of what comes next."""
+        frame, place = divmod(cache.length - cache.text_length - 1, self.codes_per_frame + 1)
+        x = self.code_embedding(token) + self.frame_position[frame] + self.place_position[place]
+        x = x.expand(cache.batch, 1, -1)
+        bias = None if cache.step_bias is None else cache.step_bias[..., : cache.length + 1]
+        for block in self.blocks:
+            x = block(x, bias, cache)
+        cache.length += 1
+        return self.head(self.norm(x[:, 0]))
+
+    def _frames(self, codes: Tensor) -> Tensor:
+        return F.pad(codes.flatten(2), (0, 1), value=self.frame_token)  # (B, T, h·w + 1)
+
+    def _embed_text(self, text: Tensor) -> Tensor:
+        return self.text_in(text.to(self.start.dtype)) + self.text_position[: text.shape[1]]
+
+    def _embed_codes(self, codes: Tensor) -> Tensor:
+        """The start, then codes (B, T, h, w) with their ⟨FRAME⟩ tokens: (B, 1 + T·(h·w+1), width)."""
+        batch, num_frames = codes.shape[:2]
+        if num_frames > self.config.window_frames:
+            raise ValueError(f"{num_frames} frames of codes exceed the window of {self.config.window_frames}.")
+        position = self.frame_position[:num_frames, None] + self.place_position
+        frames = self.code_embedding(self._frames(codes)) + position
+        return torch.cat([self.start.expand(batch, 1, -1), frames.flatten(1, 2)], dim=1)
+
+
+def _attention_mask(text_mask: Tensor, length: int) -> Tensor:
+    """Who sees whom (B, 1, length, length): text the text, the rest the text and its past; nobody sees padding.
+
+    Everything sees itself, so that no row of the softmax is empty.
+    """
+    text_length = text_mask.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool, device=text_mask.device).tril()
+    mask[:text_length, :text_length] = True
+    valid = F.pad(text_mask, (0, length - text_length), value=True)
+    itself = torch.eye(length, dtype=torch.bool, device=text_mask.device)
+    return (mask & valid[:, None] | itself).unsqueeze(1)

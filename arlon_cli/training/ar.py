@@ -1,0 +1,51 @@
+"""Training the AR Transformer, and the text encoder with it (2.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.text_encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class ARTrainingConfig:
+    """`text_dropout`: share of prompts that become the null prompt, for guidance; `code_corruption`: share of context
+    codes that become random ones, so that the model goes on well from its own errors."""
+
+    text_dropout: float
+    code_corruption: float
+
+
+def loss(
+    text_encoder: TextEncoder, model: ARTransformer, prompts: list[str], codes: Tensor, config: ARTrainingConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy per token in nats of codes (B, T, h, w) after B prompts, ⟨FRAME⟩ and ⟨EOS⟩ counted like codes.
+
+    Metrics: `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
+    """
+    dropped = (torch.rand(len(prompts)) < config.text_dropout).tolist()
+    text, text_mask = text_encoder.encode(
+        ["" if drop else prompt for prompt, drop in zip(prompts, dropped, strict=True)]
+    )
+    context = corrupt(codes, config.code_corruption, model.config.codebook_size)
+    logits = model(text, text_mask, context).float().flatten(0, 1)
+    targets = model.targets(codes).flatten()
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    mean = losses.mean()
+    with torch.no_grad():
+        is_code = targets < model.config.codebook_size
+        metrics = {
+            "loss": mean.detach(),
+            "code_loss": losses[is_code].mean(),
+            "code_accuracy": (logits.argmax(-1) == targets)[is_code].float().mean(),
+        }
+    return mean, metrics
+
+
+def corrupt(codes: Tensor, share: float, codebook_size: int) -> Tensor:
+    """Codes of which about `share` are replaced by uniformly random ones."""
+    replaced = torch.rand(codes.shape, device=codes.device) < share
+    return torch.where(replaced, torch.randint_like(codes, codebook_size), codes)
