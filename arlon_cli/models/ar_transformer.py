@@ -1,6 +1,8 @@
 """Autoregressive Transformer over text and video codes (2.1, "Autoregressive Modeling")."""
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +14,22 @@ from arlon_cli.config import ARConfig
 class KVCache:
     """Keys and values of one batch of sequences: allocated once, written in place.
 
-    Slots 0..text_length hold the text, the others the start and the codes; `length` slots are filled.
+    Slots 0..L hold the text under `text_mask` (B, L), the next ones the start and the codes; `length` are filled.
     """
 
-    def __init__(self, config: ARConfig, batch: int, length: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (batch, config.num_heads, length, config.width // config.num_heads)
+    def __init__(self, config: ARConfig, text_mask: Tensor, num_frames: int, dtype: torch.dtype) -> None:
+        batch, self.text_length = text_mask.shape
+        size = self.text_length + 1 + num_frames * (config.code_height * config.code_width + 1)
+        shape = (batch, config.num_heads, size, config.width // config.num_heads)
+        device = text_mask.device
         self.batch = batch
         self.length = 0
-        self.text_length = 0
-        self.text_mask: Tensor | None = None  # (B, text_length) bool
-        self.step_bias: Tensor | None = None  # (B, 1, 1, length), where a prompt is shorter than the longest
+        self.text_mask = text_mask
+        self.step_bias: Tensor | None = None  # (B, 1, 1, slots): -inf at padding, where a prompt has any
+        if not text_mask.all():
+            aligned = (size + 7) // 8 * 8  # GPU kernels want rows that start at multiples of 8
+            self.step_bias = torch.zeros(batch, 1, 1, aligned, device=device, dtype=dtype)
+            self.step_bias[:, 0, 0, : self.text_length].masked_fill_(~text_mask, -math.inf)
         self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
 
@@ -48,8 +56,8 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(config.ffn_width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
-        """x: (B, N, width); mask: broadcast to (B, H, N, keys), bool or added to the scores."""
+    def forward(self, x: Tensor, mask: Tensor, cache: KVCache | None = None) -> Tensor:
+        """x: (B, N, width); mask: (B, 1, N, keys), True where seen. Keys and values go through `cache`, if given."""
         batch, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
@@ -58,6 +66,22 @@ class Block(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
         x = x + self.dropout(self.proj(attended))
         return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+    def step(self, x: Tensor, bias: Tensor | None, cache: KVCache) -> Tensor:
+        """`forward` without dropout for one position: x: (B, width); bias: (B, 1, 1, keys), added to the scores."""
+        qkv = _project(self.qkv, self.norm1(x))
+        q, k, v = qkv.view(x.shape[0], 3, self.num_heads, 1, -1).unbind(1)  # each (B, H, 1, D)
+        k, v = cache.append(self.layer, k, v)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).reshape(x.shape)
+        x = x + _project(self.proj, attended)
+        return x + _project(self.fc2, F.gelu(_project(self.fc1, self.norm2(x))))
+
+
+def _project(linear: nn.Linear, x: Tensor) -> Tensor:
+    """`linear` of the one or two rows x: (B, in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
+    if linear.bias is None:
+        return torch.mm(linear.weight, x.t()).t().contiguous()
+    return torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.t()).t().contiguous()
 
 
 class ARTransformer(nn.Module):
@@ -84,7 +108,8 @@ class ARTransformer(nn.Module):
         self.frame_position = nn.Parameter(torch.empty(config.window_frames, config.width))
         self.place_position = nn.Parameter(torch.empty(self.codes_per_frame + 1, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, vocab_size, bias=False)
         self._initialize()
@@ -111,24 +136,18 @@ class ARTransformer(nn.Module):
         return self.head(self.norm(x[:, text.shape[1] :]))
 
     def targets(self, codes: Tensor) -> Tensor:
-        """The sequence (B, T·(h·w+1)+1) that codes (B, T, h, w) stand for: ⟨FRAME⟩ after each frame, ⟨EOS⟩ at the end."""
+        """The sequence (B, T·(h·w+1)+1) of codes (B, T, h, w): ⟨FRAME⟩ after each frame, ⟨EOS⟩ at the end."""
         return F.pad(self._frames(codes).flatten(1), (0, 1), value=self.eos_token)
 
     def prefill_text(self, text: Tensor, text_mask: Tensor, num_frames: int) -> KVCache:
         """A cache for `num_frames` frames that holds the text (B, L, C); positions that no row uses are left out."""
         used = text_mask.any(dim=0)
         x, text_mask = self._embed_text(text)[:, used], text_mask[:, used]
-        batch, length = text_mask.shape
-        total = length + 1 + num_frames * (self.codes_per_frame + 1)
-        cache = KVCache(self.config, batch, total, device=x.device, dtype=x.dtype)
-        mask = _attention_mask(text_mask, length)
+        cache = KVCache(self.config, text_mask, num_frames, x.dtype)
+        mask = _attention_mask(text_mask, cache.text_length)
         for block in self.blocks:
             x = block(x, mask, cache)
-        cache.length = cache.text_length = length
-        cache.text_mask = text_mask
-        if not text_mask.all():
-            cache.step_bias = x.new_zeros(batch, 1, 1, total)
-            cache.step_bias[:, 0, 0, :length].masked_fill_(~text_mask, -math.inf)
+        cache.length = cache.text_length
         return cache
 
     def prefill(self, codes: Tensor, cache: KVCache) -> Tensor:
@@ -148,12 +167,12 @@ class ARTransformer(nn.Module):
         """Append one token (1,) to every row; returns the logits (B, vocabulary) of what comes next."""
         frame, place = divmod(cache.length - cache.text_length - 1, self.codes_per_frame + 1)
         x = self.code_embedding(token) + self.frame_position[frame] + self.place_position[place]
-        x = x.expand(cache.batch, 1, -1)
+        x = x.expand(cache.batch, -1)
         bias = None if cache.step_bias is None else cache.step_bias[..., : cache.length + 1]
         for block in self.blocks:
-            x = block(x, bias, cache)
+            x = block.step(x, bias, cache)
         cache.length += 1
-        return self.head(self.norm(x[:, 0]))
+        return _project(self.head, self.norm(x))
 
     def _frames(self, codes: Tensor) -> Tensor:
         return F.pad(codes.flatten(2), (0, 1), value=self.frame_token)  # (B, T, h·w + 1)

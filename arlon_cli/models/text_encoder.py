@@ -82,7 +82,7 @@ class TextEncoder(nn.Module):
         return text * text_mask.unsqueeze(-1), text_mask
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words of the prompt that the vocabulary lacks: as written, in order, each once; punctuation does not count."""
+        """The prompt's words that the vocabulary lacks: as written, in order, each once; punctuation does not count."""
         unknown = self.tokenizer.token_to_id(UNKNOWN)
         encoding = self.tokenizer.encode(prompt)
         words: dict[str, str] = {}

@@ -46,9 +46,7 @@ def test_features_of_padding_are_zero_and_of_no_effect(encoder: TextEncoder) -> 
     text, mask = encoder.encode(["a volcano", "a volcano erupting, half-moon"])
     assert text.shape == (2, 8, 16)
     assert text[~mask].abs().max() == 0
-    longer = TextEncoder(
-        TextEncoderConfig(**{**vars(CONFIG), "max_tokens": 20}), build_tokenizer(WORDS, CONFIG)
-    ).eval()
+    longer = TextEncoder(TextEncoderConfig(**{**vars(CONFIG), "max_tokens": 20}), build_tokenizer(WORDS, CONFIG)).eval()
     longer.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(longer.encode(["a volcano"])[0][:, :3], text[:1, :3])
 

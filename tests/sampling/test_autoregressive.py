@@ -1,0 +1,181 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from arlon_cli.config import ARConfig
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.sampling.autoregressive import Span, draft, frames_in_window
+
+CONFIG = ARConfig(
+    text_width=12,
+    max_text_tokens=6,
+    codebook_size=16,
+    code_height=2,
+    code_width=3,
+    window_frames=4,
+    width=16,
+    num_layers=2,
+    num_heads=2,
+    ffn_width=32,
+    dropout=0.0,
+)
+SETTINGS = {"seed": 5, "temperature": 1.0, "top_k": 8, "guidance_scale": 2.0}
+
+
+@pytest.fixture
+def model() -> ARTransformer:
+    torch.manual_seed(0)
+    model = ARTransformer(CONFIG).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def texts() -> Tensor:
+    return torch.randn(3, 6, 12, generator=torch.Generator().manual_seed(2))
+
+
+def span(text: Tensor, num_frames: int, num_tokens: int = 4) -> Span:
+    return Span(text, torch.arange(6) < num_tokens, num_frames)
+
+
+def null(texts: Tensor) -> tuple[Tensor, Tensor]:
+    return texts[2], torch.arange(6) < 1
+
+
+def collect(model: ARTransformer, *spans: Span, **settings: object) -> Tensor:
+    return torch.stack(list(draft(model, spans, **{**SETTINGS, **settings})))  # type: ignore[arg-type]
+
+
+def test_frames_are_codes(model: ARTransformer, texts: Tensor) -> None:
+    with torch.no_grad():
+        model.head.weight[16:] *= 100  # marks that would win are never drawn
+    codes = collect(model, span(texts[0], 9), null=null(texts), top_k=99)
+    assert codes.shape == (9, 2, 3)
+    assert codes.dtype == torch.long
+    assert codes.min() >= 0
+    assert codes.max() < 16
+    torch.nn.Embedding(16, 2)(codes).sum().backward()  # usable outside of inference
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_longer_draft_starts_with_the_shorter(model: ARTransformer, texts: Tensor, guidance_scale: float) -> None:
+    settings = {"null": null(texts), "guidance_scale": guidance_scale}
+    long = collect(model, span(texts[0], 11), span(texts[1], 6, 3), **settings)
+    for num_frames in (1, 3, 4, 5, 8, 11):
+        assert torch.equal(collect(model, span(texts[0], num_frames), **settings), long[:num_frames])
+    assert torch.equal(collect(model, span(texts[0], 11), span(texts[1], 2, 3), **settings), long[:13])
+
+
+def test_same_seed_same_codes_other_seed_others(model: ARTransformer, texts: Tensor) -> None:
+    first = collect(model, span(texts[0], 4), null=null(texts))
+    torch.rand(3)  # the global generator has no part in it
+    assert torch.equal(collect(model, span(texts[0], 4), null=null(texts)), first)
+    other = collect(model, span(texts[0], 4), null=null(texts), seed=6)
+    assert (other != first).flatten(1).any(1).all()
+
+
+def test_text_and_guidance_matter(model: ARTransformer, texts: Tensor) -> None:
+    first = collect(model, span(texts[0], 4), null=null(texts))
+    assert not torch.equal(collect(model, span(texts[1], 4), null=null(texts)), first)
+    assert not torch.equal(collect(model, span(texts[0], 4), null=null(texts), guidance_scale=6.0), first)
+
+
+def test_guidance_of_one_is_no_guidance(model: ARTransformer, texts: Tensor) -> None:
+    alone = collect(model, span(texts[0], 6), guidance_scale=1.0)
+    assert torch.equal(collect(model, span(texts[0], 6), guidance_scale=1.0, null=null(texts)), alone)
+    nearly = collect(model, span(texts[0], 6), guidance_scale=1.0 + 1e-6, null=null(texts))
+    assert torch.equal(nearly, alone)
+
+
+def test_greedy_draft_follows_the_guided_logits_of_the_whole_forward(model: ARTransformer, texts: Tensor) -> None:
+    null_text, null_mask = null(texts)
+    codes = collect(model, span(texts[0], 4), temperature=0.0, null=(null_text, null_mask))
+    rows = torch.stack([torch.arange(6) < 4, null_mask])
+    with torch.no_grad():
+        prompted, unprompted = model(torch.stack([texts[0], null_text]), rows, codes.expand(2, -1, -1, -1))
+    guided = (unprompted + 2.0 * (prompted - unprompted))[:-1, :16].argmax(-1)
+    assert torch.equal(guided.view(4, 7)[:, :6].reshape(4, 2, 3), codes)
+    assert torch.equal(collect(model, span(texts[0], 4), top_k=1, null=(null_text, null_mask)), codes)
+
+
+def test_padding_of_the_text_does_not_matter(model: ARTransformer, texts: Tensor) -> None:
+    short = Span(texts[0, :4], torch.ones(4, dtype=torch.bool), 6)
+    assert torch.equal(collect(model, short, guidance_scale=1.0), collect(model, span(texts[0], 6), guidance_scale=1.0))
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 4, 6, 7])
+def test_going_on_from_a_prefix_is_the_longer_draft(model: ARTransformer, texts: Tensor, num_frames: int) -> None:
+    whole = collect(model, span(texts[0], 10), null=null(texts))
+    rest = collect(
+        model,
+        span(texts[0], 10 - num_frames),
+        null=null(texts),
+        prefix=whole[:num_frames],
+        start_frame=num_frames,
+    )
+    assert torch.equal(rest, whole[num_frames:])
+
+
+def test_a_span_starts_from_the_last_frame_before_it(model: ARTransformer, texts: Tensor) -> None:
+    codes = collect(model, span(texts[0], 5), span(texts[1], 4, 3), null=null(texts))
+    second = collect(model, span(texts[1], 4, 3), null=null(texts), prefix=codes[4:5], start_frame=5)
+    assert torch.equal(codes[5:], second)
+    assert not torch.equal(collect(model, span(texts[1], 4, 3), null=null(texts), start_frame=5), second)
+
+
+def test_a_span_without_frames_changes_nothing(model: ARTransformer, texts: Tensor) -> None:
+    codes = collect(model, span(texts[0], 3), span(texts[2], 0), span(texts[1], 3), null=null(texts))
+    assert torch.equal(collect(model, span(texts[0], 3), span(texts[1], 3), null=null(texts)), codes)
+
+
+def test_frames_come_one_at_a_time_from_endless_spans(model: ARTransformer, texts: Tensor) -> None:
+    frames = draft(model, (span(text, 2) for text in itertools.cycle(texts)), null=null(texts), **SETTINGS)
+    assert len(list(itertools.islice(frames, 7))) == 7
+
+
+def test_small_temperature_and_top_k_narrow_the_choice(model: ARTransformer, texts: Tensor) -> None:
+    greedy = collect(model, span(texts[0], 3), temperature=0.0, null=null(texts))
+    assert torch.equal(collect(model, span(texts[0], 3), temperature=1e-4, null=null(texts)), greedy)
+    assert not torch.equal(collect(model, span(texts[0], 3), temperature=3.0, null=null(texts)), greedy)
+
+
+def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
+    mask = torch.arange(6) < 4
+    first = torch.stack(
+        [
+            next(draft(model, [span(texts[0], 1)], **{**SETTINGS, "seed": seed, "guidance_scale": 1.0, "top_k": 16}))
+            for seed in range(600)
+        ]
+    )[:, 0, 0]
+    with torch.no_grad():
+        empty = torch.empty(1, 0, 2, 3, dtype=torch.long)
+        expected = model(texts[:1], mask[None], empty)[0, 0, :16].softmax(-1)
+    measured = first.bincount(minlength=16) / 600
+    assert (measured - expected).abs().max() < 0.07
+
+
+@pytest.mark.parametrize(("window", "expected"), [(4, [0, 1, 2, 3, 2, 3, 2]), (5, [0, 1, 2, 3, 4, 2, 3]), (1, [0] * 7)])
+def test_frames_in_window(window: int, expected: list[int]) -> None:
+    assert [frames_in_window(num_frames, window) for num_frames in range(7)] == expected
+
+
+def test_window_of_one_frame(texts: Tensor) -> None:
+    model = ARTransformer(dataclasses.replace(CONFIG, window_frames=1)).eval()
+    assert collect(model, span(texts[0], 3), null=null(texts)).shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "match"),
+    [({"temperature": -1.0}, "temperature -1.0"), ({"top_k": 0}, "top_k 0"), ({"null": None}, "guidance_scale 2.0")],
+)
+def test_settings_out_of_range_are_refused(
+    model: ARTransformer, texts: Tensor, setting: dict[str, object], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        collect(model, span(texts[0], 1), **{"null": null(texts), **setting})

@@ -1,0 +1,108 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from arlon_cli.config import ARConfig, TextEncoderConfig
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
+from arlon_cli.sampling.autoregressive import Span, draft
+from arlon_cli.training.ar import ARTrainingConfig, corrupt, loss
+
+TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
+AR = ARConfig(
+    text_width=16,
+    max_text_tokens=6,
+    codebook_size=16,
+    code_height=2,
+    code_width=2,
+    window_frames=3,
+    width=32,
+    num_layers=2,
+    num_heads=2,
+    ffn_width=64,
+    dropout=0.0,
+)
+PROMPTS = ["a calm volcano", "a stormy sea"]
+PLAIN = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0)
+
+
+@pytest.fixture
+def models() -> tuple[TextEncoder, ARTransformer]:
+    torch.manual_seed(0)
+    return TextEncoder(TEXT, build_tokenizer(PROMPTS, TEXT)), ARTransformer(AR)
+
+
+@pytest.fixture
+def codes() -> Tensor:
+    return torch.randint(16, (2, 3, 2, 2), generator=torch.Generator().manual_seed(1))
+
+
+def test_greedy_draft_gives_back_what_was_overfitted(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    optimizer = torch.optim.AdamW(nn.ModuleList(models).parameters(), lr=3e-3)
+    for _ in range(80):
+        value, metrics = loss(*models, PROMPTS, codes, PLAIN)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert metrics["code_accuracy"] == 1
+    text, text_mask = models[0].encode(PROMPTS)
+    for prompt in range(2):
+        span = Span(text[prompt].detach(), text_mask[prompt], 3)
+        drafted = torch.stack(list(draft(models[1], [span], seed=0, temperature=0.0, top_k=1, guidance_scale=1.0)))
+        assert torch.equal(drafted, codes[prompt])
+
+
+def test_untrained_loss_is_that_of_a_uniform_guess(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    value, metrics = loss(*models, PROMPTS, codes, PLAIN)
+    assert value.item() == pytest.approx(math.log(18), abs=0.2)
+    assert metrics["code_loss"].item() == pytest.approx(math.log(18), abs=0.2)
+    assert set(metrics) == {"loss", "code_loss", "code_accuracy"}
+    assert not any(metric.requires_grad for metric in metrics.values())
+
+
+def test_gradients_reach_both_models(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    loss(*models, PROMPTS, codes, PLAIN)[0].backward()
+    for name, parameter in nn.ModuleList(models).named_parameters():
+        assert parameter.grad is not None, name
+        assert name.endswith("position") or parameter.grad.abs().sum() > 0, name
+
+
+def test_dropped_text_is_the_null_prompt(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    dropped, _ = loss(*models, PROMPTS, codes, ARTrainingConfig(text_dropout=1.0, code_corruption=0.0))
+    null, _ = loss(*models, ["", ""], codes, PLAIN)
+    assert dropped.item() == null.item()
+    assert dropped.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
+
+
+def test_corruption_changes_the_context_and_not_the_targets(
+    models: tuple[TextEncoder, ARTransformer], codes: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        models[1], "targets", lambda codes: seen.append(codes) or ARTransformer.targets(models[1], codes)
+    )
+    torch.manual_seed(3)
+    value, _ = loss(*models, PROMPTS, codes, ARTrainingConfig(text_dropout=0.0, code_corruption=1.0))
+    assert torch.equal(seen[0], codes)
+    assert value.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
+
+
+def test_corruption_replaces_about_its_share() -> None:
+    torch.manual_seed(0)
+    codes = torch.zeros(4, 10, 20, 20, dtype=torch.long)
+    corrupted = corrupt(codes, 0.05, 1000)
+    assert (corrupted != codes).float().mean().item() == pytest.approx(0.05, abs=0.01)
+    assert corrupted.max() < 1000
+    assert torch.equal(corrupt(codes, 0.0, 1000), codes)
+    assert codes.max() == 0
+
+
+def test_the_global_seed_decides(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    config = ARTrainingConfig(text_dropout=0.5, code_corruption=0.3)
+    values = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        values.append(loss(*models, PROMPTS, codes, config)[0].item())
+    assert values[0] == values[1] != values[2]
