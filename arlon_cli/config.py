@@ -85,8 +85,8 @@ class STDiT3Config:
 class SemanticInjectionConfig:
     """Semantic injection (2.2): which layers, and by which of Table 3's architectures.
 
-    `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or `none`,
-    applied in training with `noise_probability` per adapter block (2.3).
+    `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or
+    `none`, applied in training with `noise_probability` per adapter block (2.3).
     """
 
     condition_channels: int
@@ -109,7 +109,8 @@ class SegmentConfig:
 class SamplingConfig:
     """Defaults of a preset's samplers.
 
-    `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and length.
+    `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
+    length.
     """
 
     num_steps: int

@@ -1,5 +1,7 @@
 """A small convolutional reader of dioramas: which attributes does a frame show? It measures prompt accuracy."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ class AttributeClassifier(nn.Module):
         self.attributes = attributes
         widths = [3, width, 2 * width, 4 * width, 4 * width, 6 * width]
         layers: list[nn.Module] = []
-        for i, o in zip(widths, widths[1:], strict=False):
+        for i, o in pairwise(widths):
             layers += [nn.Conv2d(i, o, 3, stride=2, padding=1), nn.GroupNorm(8, o), nn.SiLU()]
             layers += [nn.Conv2d(o, o, 3, padding=1, groups=8), nn.GroupNorm(8, o), nn.SiLU()]
         self.features = nn.Sequential(*layers)

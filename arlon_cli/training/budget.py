@@ -1,4 +1,4 @@
-"""How a training recipe spends its minutes: shares per stage, remembered on disk so that a resumed run keeps its plan."""
+"""How a recipe spends its minutes: shares per stage, kept on disk so that a resumed run keeps its plan."""
 
 import json
 import time

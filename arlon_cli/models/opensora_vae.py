@@ -1,0 +1,202 @@
+"""Open-Sora v1.2's temporal VAE: the latents of the 2-D VAE, frame by frame, to a quarter as many in time, and back.
+
+Parameter names are those of the published checkpoint (`temporal_vae.*`). A clip is worked on in chunks of 17 frames,
+which become 5 latents: the first chunk position stands for one frame, each further one for four.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHUNK_FRAMES, CHUNK_LATENTS = 17, 5
+
+
+@dataclass(frozen=True)
+class TemporalVAEConfig:
+    """Open-Sora's own names: `filters` times each of `channel_multipliers` are the widths of the stages."""
+
+    in_out_channels: int
+    latent_embed_dim: int
+    embed_dim: int
+    filters: int
+    num_res_blocks: int
+    channel_multipliers: tuple[int, ...]
+    temporal_downsample: tuple[bool, ...]
+    num_groups: int
+
+
+TEMPORAL_VAE_SD = TemporalVAEConfig(
+    in_out_channels=4,
+    latent_embed_dim=4,
+    embed_dim=4,
+    filters=128,
+    num_res_blocks=4,
+    channel_multipliers=(1, 2, 2, 4),
+    temporal_downsample=(False, True, True),
+    num_groups=32,
+)
+
+
+class TemporalVAE(nn.Module):
+    """Frames (B, C, T, h, w), scaled latents of the 2-D VAE, to latents (B, C, ⌈T/4⌉, h, w), one chunk at a time."""
+
+    def __init__(self, config: TemporalVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.temporal_ratio = 2 ** sum(config.temporal_downsample)
+        self.encoder = Encoder(config)
+        self.quant_conv = CausalConv(2 * config.latent_embed_dim, 2 * config.embed_dim, 1)
+        self.post_quant_conv = CausalConv(config.embed_dim, config.latent_embed_dim, 1)
+        self.decoder = Decoder(config)
+
+    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of one chunk; a T that the ratio does not divide gets zeros in front."""
+        missing = -frames.shape[2] % self.temporal_ratio
+        moments = self.quant_conv(self.encoder(F.pad(frames, (0, 0, 0, 0, missing, 0))))
+        mean, logvar = moments.chunk(2, dim=1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+    def reconstruct(self, z: Tensor, num_frames: int) -> Tensor:
+        """`num_frames` frames of one chunk of latents."""
+        frames = self.decoder(self.post_quant_conv(z))
+        return frames[:, :, -num_frames % self.temporal_ratio :]
+
+
+class ChunkedTemporalVAE(nn.Module):
+    """The temporal VAE as Open-Sora's pipeline uses it: chunks of 17 frames, latents shifted and scaled per channel.
+
+    The buffers `shift` and `scale` (1, C, 1, 1, 1) and the part `temporal_vae` are named as in the checkpoint.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, config: TemporalVAEConfig) -> None:
+        super().__init__()
+        self.temporal_vae = TemporalVAE(config)
+        shape = (1, config.embed_dim, 1, 1, 1)
+        self.register_buffer("shift", torch.tensor((-0.10, 0.34, 0.27, 0.98)).view(shape))
+        self.register_buffer("scale", torch.tensor((3.85, 2.32, 2.33, 3.06)).view(shape))
+
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Latents of chunks of frames, each of 17 but for the last."""
+        for frames in chunks:
+            mean, _ = self.temporal_vae.posterior(frames)
+            yield (mean - self.shift) / self.scale
+
+    def decode_stream(self, chunks: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+        """Frames of chunks of latents, each of 5 but for the last, `num_frames` in all."""
+        for latents in chunks:
+            count = min(CHUNK_FRAMES, num_frames)
+            num_frames -= count
+            yield self.temporal_vae.reconstruct(latents * self.scale + self.shift, count)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Latents of a clip (B, C, T, h, w) of any length."""
+        return torch.cat(list(self.encode_stream(frames.split(CHUNK_FRAMES, dim=2))), dim=2)
+
+    def decode(self, latents: Tensor, num_frames: int) -> Tensor:
+        """`num_frames` frames of a clip's latents."""
+        return torch.cat(list(self.decode_stream(latents.split(CHUNK_LATENTS, dim=2), num_frames)), dim=2)
+
+
+class Encoder(nn.Module):
+    """Stages of residual blocks; a convolution that halves time follows each stage that `temporal_downsample` marks."""
+
+    def __init__(self, config: TemporalVAEConfig) -> None:
+        super().__init__()
+        widths = [config.filters * m for m in config.channel_multipliers]
+        self.conv_in = CausalConv(config.in_out_channels, config.filters, 3, bias=False)
+        self.block_res_blocks = nn.ModuleList(
+            res_blocks(i, o, config) for i, o in zip([config.filters, *widths[:-1]], widths, strict=True)
+        )
+        self.conv_blocks = nn.ModuleList(
+            CausalConv(width, width, 3, time_stride=2) if halved else nn.Identity()
+            for width, halved in zip(widths[:-1], config.temporal_downsample, strict=True)
+        )
+        self.res_blocks = res_blocks(widths[-1], widths[-1], config)
+        self.norm1 = nn.GroupNorm(config.num_groups, widths[-1])
+        self.conv2 = CausalConv(widths[-1], 2 * config.latent_embed_dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for i, stage in enumerate(self.block_res_blocks):
+            x = stage(x)
+            if i < len(self.conv_blocks):
+                x = self.conv_blocks[i](x)
+        return self.conv2(F.silu(self.norm1(self.res_blocks(x))))
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror: time is doubled by a convolution to twice the channels, which then become frames."""
+
+    def __init__(self, config: TemporalVAEConfig) -> None:
+        super().__init__()
+        widths = [config.filters * m for m in config.channel_multipliers]
+        self.conv1 = CausalConv(config.latent_embed_dim, widths[-1], 3)
+        self.res_blocks = res_blocks(widths[-1], widths[-1], config)
+        self.block_res_blocks = nn.ModuleList(
+            res_blocks(i, o, config) for i, o in zip([*widths[1:], widths[-1]], widths, strict=True)
+        )
+        self.conv_blocks = nn.ModuleList(
+            CausalConv(width, 2 * width, 3) if doubled else nn.Identity()
+            for width, doubled in zip(widths[1:], config.temporal_downsample, strict=True)
+        )
+        self.norm1 = nn.GroupNorm(config.num_groups, widths[0])
+        self.conv_out = CausalConv(widths[0], config.in_out_channels, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.res_blocks(self.conv1(z))
+        for i in reversed(range(len(self.block_res_blocks))):
+            x = self.block_res_blocks[i](x)
+            if i > 0 and isinstance(self.conv_blocks[i - 1], CausalConv):
+                x = rearrange(self.conv_blocks[i - 1](x), "b (c r) t h w -> b c (t r) h w", r=2)
+        return self.conv_out(F.silu(self.norm1(x)))
+
+
+class ResBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(num_groups, in_channels)
+        self.conv1 = CausalConv(in_channels, out_channels, 3, bias=False)
+        self.norm2 = nn.GroupNorm(num_groups, out_channels)
+        self.conv2 = CausalConv(out_channels, out_channels, 3, bias=False)
+        if in_channels != out_channels:
+            self.conv3 = CausalConv(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv2(F.silu(self.norm2(y)))
+        return y + (self.conv3(x) if hasattr(self, "conv3") else x)
+
+
+class CausalConv(nn.Module):
+    """A cubic convolution that sees zeros in front of the first frame; with a time stride, fewer of them."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, time_stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.time_padding = kernel_size - 1 + 1 - time_stride
+        self.conv = nn.Conv3d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=(time_stride, 1, 1),
+            padding=(0, kernel_size // 2, kernel_size // 2),
+            bias=bias,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 0, 0, 0, self.time_padding, 0)))
+
+
+def res_blocks(in_channels: int, out_channels: int, config: TemporalVAEConfig) -> nn.Sequential:
+    """`num_res_blocks` residual blocks, of which the first changes the width."""
+    widths = [in_channels] + [out_channels] * config.num_res_blocks
+    return nn.Sequential(*(ResBlock(i, o, config.num_groups) for i, o in pairwise(widths)))
