@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from arlon_cli.config import LatentVQVAEConfig
 from arlon_cli.errors import InputError
-from arlon_cli.models.layers import CausalConv3d, Downsample, Upsample
+from arlon_cli.models.layers import CausalConv3d, Downsample, RMSNorm, Upsample
 
 _TIME_WINDOW = (
     8  # code frames that attention along time looks back over, so that long videos look like training's clips
@@ -115,7 +115,7 @@ class Activation(nn.Sequential):
     """SiLU of the RMS norm of each position by itself."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(nn.RMSNorm(width, eps=1e-6), nn.SiLU())
+        super().__init__(RMSNorm(width), nn.SiLU())
 
 
 class ResBlock(nn.Module):
@@ -129,7 +129,7 @@ class ResBlock(nn.Module):
             Activation(width // 2),
             nn.Linear(width // 2, width),
         )
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width)
         self.along_time = AxialAttention(width, num_heads, axis=1)
         self.along_height = AxialAttention(width, num_heads, axis=2)
         self.along_width = AxialAttention(width, num_heads, axis=3)

@@ -3,9 +3,21 @@
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Stream = dict[nn.Module, Tensor]
 """The past that each causal convolution needs to go on with the next chunk; it belongs to whoever iterates."""
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + 1e-6) · weight over the channels of each position, in x's precision under autocast too."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
 
 
 class CausalConv3d(nn.Conv3d):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from arlon_cli.config import VideoVAEConfig
 from arlon_cli.errors import InputError
-from arlon_cli.models.layers import CausalConv3d, Downsample, Stream, Upsample
+from arlon_cli.models.layers import CausalConv3d, Downsample, RMSNorm, Stream, Upsample
 
 _PATCH = (4, 8, 8)
 _FIRST_LOGVAR = -6.0  # the posterior starts narrow beside latents of about unit variance
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
                 *(ResBlock(middle) for _ in range(config.num_res_blocks)),
                 Downsample(middle, coarse, (2, 1, 1)),
                 *(ResBlock(coarse) for _ in range(config.num_res_blocks)),
-                nn.RMSNorm(coarse, eps=1e-6),
+                RMSNorm(coarse),
             ]
         )
         self.head = nn.Linear(coarse, 2 * config.latent_channels)
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
                 *(ResBlock(middle) for _ in range(config.num_res_blocks)),
                 Upsample(middle, fine, (2, 2, 2)),
                 *(ResBlock(fine) for _ in range(config.num_res_blocks)),
-                nn.RMSNorm(fine, eps=1e-6),
+                RMSNorm(fine),
             ]
         )
         self.head = Upsample(fine, 3, (1, 4, 4))
@@ -165,9 +165,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm_space = nn.RMSNorm(width, eps=1e-6)
+        self.norm_space = RMSNorm(width)
         self.space = nn.Conv2d(width, width, 3, padding=1)
-        self.norm_time = nn.RMSNorm(width, eps=1e-6)
+        self.norm_time = RMSNorm(width)
         self.time = CausalConv3d(width, width, (3, 1, 1))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:

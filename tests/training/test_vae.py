@@ -1,5 +1,6 @@
 """Training the video VAE: one batch is learnt, and the statistics are those of all batches."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -32,6 +33,19 @@ def test_one_batch_is_learnt() -> None:
     assert values[-1] < 0.6 * values[0]
     assert metrics[-1]["psnr"] > metrics[0]["psnr"] + 3
     assert metrics[-1]["l1"] < metrics[0]["l1"]
+
+
+def test_autocast_to_bfloat16_stays_near() -> None:
+    torch.manual_seed(0)
+    vae, pixels = VideoVAE(CONFIG), smooth_pixels(0)
+    vae.init_from_patches(pixels)
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses.append(vae_loss(vae, pixels, DIORAMA_VAE)[0])
+    losses[1].backward()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
 
 
 def test_every_parameter_is_trained_after_the_first_step() -> None:

@@ -123,6 +123,17 @@ def test_one_batch_is_learnt_with_most_codes_in_use() -> None:
     assert (condition - latents).square().mean() / latents.var(dim=(0, 2, 3, 4)).mean() < 0.25
 
 
+def test_autocast_to_bfloat16_stays_near() -> None:
+    torch.manual_seed(0)
+    vqvae, latents = LatentVQVAE(CONFIG), smooth_latents()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _, embedded = vqvae_loss(vqvae, latents, commitment_weight=0.25, quantize=False)
+    loss.backward()
+    assert embedded.dtype == torch.float32
+    expected = vqvae_loss(vqvae, latents, commitment_weight=0.25, quantize=False)[0]
+    assert loss.item() == pytest.approx(expected.item(), rel=0.05)
+
+
 def run(folder: Path, num_steps: int, stop_after: int | None = None) -> Trained | None:
     torch.manual_seed(0)
     vqvae = LatentVQVAE(CONFIG)
