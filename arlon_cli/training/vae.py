@@ -11,23 +11,13 @@ from arlon_cli.models.video_vae import VideoVAE
 
 @dataclass(frozen=True)
 class VAESettings:
-    """A batch is `batch` crops of `crop`×`crop` pixels and `num_frames` frames; the weights are those of the loss."""
+    """Weights of the loss, beside 1 for the pixels' own differences; the KL is the mean over latents."""
 
-    crop: int
-    num_frames: int
-    batch: int
-    learning_rate: float
-    betas: tuple[float, float]
     gradient_weight: float
     kl_weight: float
 
 
 DIORAMA_VAE = VAESettings(
-    crop=64,
-    num_frames=16,
-    batch=16,
-    learning_rate=4e-4,
-    betas=(0.9, 0.99),
     gradient_weight=0.5,
     kl_weight=1e-6,
 )

@@ -12,15 +12,12 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 
 @dataclass(frozen=True)
 class VQVAESettings:
-    """A batch is `batch` clips of `num_latents` latents; the codebook starts after `autoencoder_steps`.
+    """Clips have `num_latents` latents; the codebook starts after `autoencoder_steps`.
 
     `codebook_decay` is that of the averages; codes used less than `dead_below` times the average code are revived.
     """
 
-    batch: int
     num_latents: int
-    learning_rate: float
-    betas: tuple[float, float]
     autoencoder_steps: int
     commitment_weight: float
     codebook_decay: float
@@ -29,10 +26,7 @@ class VQVAESettings:
 
 
 DIORAMA_VQVAE = VQVAESettings(
-    batch=32,
     num_latents=24,
-    learning_rate=5e-4,
-    betas=(0.9, 0.99),
     autoencoder_steps=500,
     commitment_weight=0.25,
     codebook_decay=0.99,

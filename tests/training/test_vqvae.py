@@ -15,10 +15,7 @@ CONFIG = LatentVQVAEConfig(
     latent_channels=3, ratio=(2, 2, 2), width=16, num_res_blocks=1, num_heads=2, codebook_size=16, codebook_dim=8
 )
 SETTINGS = VQVAESettings(
-    batch=2,
     num_latents=8,
-    learning_rate=5e-3,
-    betas=(0.9, 0.99),
     autoencoder_steps=20,
     commitment_weight=0.25,
     codebook_decay=0.9,
@@ -104,7 +101,7 @@ def test_one_batch_is_learnt_with_most_codes_in_use() -> None:
     torch.manual_seed(0)
     vqvae, latents = LatentVQVAE(CONFIG), smooth_latents()
     training = VQVAETraining(vqvae, SETTINGS)
-    optimizer = torch.optim.AdamW(vqvae.parameters(), lr=SETTINGS.learning_rate)
+    optimizer = torch.optim.AdamW(vqvae.parameters(), lr=5e-3)
     history = []
     for step in range(80):
         loss, metrics = training.loss(latents)
@@ -140,8 +137,8 @@ def run(folder: Path, num_steps: int, stop_after: int | None = None) -> Trained 
     training = VQVAETraining(vqvae, SETTINGS)
     calls = iter(range(1, num_steps + 1))
     loop = LoopSettings(
-        learning_rate=SETTINGS.learning_rate,
-        betas=SETTINGS.betas,
+        learning_rate=5e-3,
+        betas=(0.9, 0.99),
         weight_decay=0.0,
         warmup_steps=2,
         final_rate=0.1,
