@@ -1,0 +1,290 @@
+"""STDiT3, the spatial-temporal diffusion Transformer of Open-Sora v1.2, with its parameter names (2.2, eq. 2).
+
+Tokens stay in a grid, x (B, T, S, d), with S patches a frame. Spatial blocks attend within a frame, temporal blocks
+along time at one place, in turn. With a `SemanticInjection` the codes guide the first layers; without, this is
+Open-Sora's own network.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
+from arlon_cli.models.semantic_injection import SemanticInjection
+
+_FREQUENCIES = 256  # of the sinusoidal embedding of timesteps and of frames per second
+
+
+class STDiT3(nn.Module):
+    """Predicts v = x_0 - noise (B, C, T, H, W), or (B, 2C, T, H, W) with `pred_sigma`, of which the first C are v."""
+
+    def __init__(self, config: STDiT3Config, injection: SemanticInjectionConfig | None = None) -> None:
+        super().__init__()
+        self.config = config
+        width, heads = config.hidden_size, config.num_heads
+        self.x_embedder = PatchEmbedding(config.in_channels, width, config.patch_size)
+        self.t_embedder = ScalarEmbedding(width)
+        self.fps_embedder = ScalarEmbedding(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.y_embedder = TextEmbedding(config.caption_channels, width, config.model_max_length)
+        self.rope = Rotary(width // heads)
+        self.spatial_blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.temporal_blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        out_channels = config.in_channels * (2 if config.pred_sigma else 1)
+        self.final_layer = FinalLayer(width, math.prod(config.patch_size) * out_channels)
+        self.injection = None if injection is None else SemanticInjection(injection, width, config.patch_size)
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """Start as the identity around the residual path: what a block adds through text, and the output, are zero."""
+        for block in (*self.spatial_blocks, *self.temporal_blocks):
+            nn.init.zeros_(block.cross_attn.proj.weight)
+            nn.init.zeros_(block.cross_attn.proj.bias)
+        nn.init.normal_(self.t_block.get_parameter("1.weight"), std=0.02)
+        nn.init.zeros_(self.t_block.get_parameter("1.bias"))
+        nn.init.zeros_(self.final_layer.linear.weight)
+        nn.init.zeros_(self.final_layer.linear.bias)
+
+    @property
+    def unconditional_text(self) -> Tensor:
+        """The learned text (L, C) that stands for no prompt."""
+        return self.y_embedder.y_embedding
+
+    def forward(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        *,
+        fps: Tensor,
+        height: Tensor,
+        width: Tensor,
+        text_mask: Tensor | None = None,
+        x_mask: Tensor | None = None,
+        condition: Tensor | None = None,
+        condition_mask: Tensor | None = None,
+    ) -> Tensor:
+        """v for noisy latents.
+
+        x_t (B, C, T, H, W); timestep (B,) in [0, 1000]; text (B, L, C); text_mask (B, L), true at real tokens;
+        x_mask (B, T), false at frames given as condition, which are clean and see t = 0; fps, height and width (B,),
+        the latter two in pixels; condition F (B, C, T, H, W), used by the samples that condition_mask (B,) marks, or
+        by all. H and W that the patch does not divide are padded with zeros and cut again.
+        """
+        frames, rows, columns = x_t.shape[2:]
+        x = self.x_embedder(x_t)  # (B, T, h, w, d)
+        h, w = x.shape[2:4]
+        side = float(height.flatten()[0] * width.flatten()[0]) ** 0.5
+        x = x + position_embedding(h, w, x.shape[-1], side / self.config.input_sq_size, x.device, x.dtype)
+        x = x.flatten(2, 3)
+
+        speed = self.fps_embedder(fps.expand(len(x)), x.dtype)
+        t = self.t_embedder(timestep, x.dtype) + speed  # (B, d)
+        modulation, clean = self.t_block(t)[:, None], None  # the same for all frames
+        if x_mask is not None:
+            clean = self.t_embedder(torch.zeros_like(timestep), x.dtype) + speed
+            modulation = torch.where(x_mask[:, :, None], modulation, self.t_block(clean)[:, None])
+        modulation = modulation.unflatten(-1, (6, -1)).unsqueeze(2)  # (B, T or 1, 1, 6, d)
+
+        y = self.y_embedder(text.to(x.dtype))
+        y_mask = None if text_mask is None else text_mask.bool()[:, None, None, :]  # (B, 1, 1, L)
+        guided = None
+        if self.injection is not None and condition is not None:
+            if condition.shape[2:] != x_t.shape[2:]:
+                raise ValueError(f"The condition is {tuple(condition.shape)}, but the latents {tuple(x_t.shape)}.")
+            guided = self.injection.prepare(condition.to(x.dtype), condition_mask)
+            x = self.injection.enter(x, guided)
+        rotation = self.rope(frames, x.dtype)
+        for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
+            if self.injection is not None and guided is not None:
+                x, guided = self.injection(i, x, guided)
+            x = spatial(x, modulation, y, y_mask)
+            x = temporal(x, modulation, y, y_mask, rotation)
+        x = self.final_layer(x, t, clean, x_mask)
+        p, q, r = self.config.patch_size
+        x = rearrange(x, "b t (h w) (p q r c) -> b c (t p) (h q) (w r)", h=h, w=w, p=p, q=q, r=r)
+        return x[:, :, :frames, :rows, :columns]
+
+
+class Block(nn.Module):
+    """Self-attention along space or time, cross-attention to the text, MLP; the first and last modulated by t."""
+
+    def __init__(self, config: STDiT3Config) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.attn = SelfAttention(width, config.num_heads, config.qk_norm)
+        self.cross_attn = CrossAttention(width, config.num_heads)
+        self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, y: Tensor, y_mask: Tensor | None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, S, d); attends along S, or along T with a `rotation`."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (self.scale_shift_table + modulation).unbind(-2)
+        inner = _normalize(x) * (1 + scale) + shift
+        along = inner if rotation is None else inner.transpose(1, 2)
+        attended = self.attn(along, rotation)
+        x = x + gate * (attended if rotation is None else attended.transpose(1, 2))
+        x = x + self.cross_attn(x.flatten(1, 2), y, y_mask).view_as(x)
+        return x + mlp_gate * self.mlp(_normalize(x) * (1 + mlp_scale) + mlp_shift)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, num_heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = RMSNorm(width // num_heads) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width // num_heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """Attention along the last but one axis of x (B, A, N, d); all of A is batch."""
+        q, k, v = rearrange(self.qkv(x), "b a n (three h d) -> three (b a) h n d", three=3, h=self.num_heads)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(rearrange(y, "(b a) h n d -> b a n (h d)", b=len(x)))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, y: Tensor, y_mask: Tensor | None) -> Tensor:
+        """x (B, N, d) looks at the text y (B, L, d) where y_mask (B, 1, 1, L) is true."""
+        q = rearrange(self.q_linear(x), "b n (h d) -> b h n d", h=self.num_heads)
+        k, v = rearrange(self.kv_linear(y), "b l (two h d) -> two b h l d", two=2, h=self.num_heads)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=y_mask)
+        return self.proj(rearrange(attended, "b h n d -> b n (h d)"))
+
+
+class Mlp(nn.Module):
+    def __init__(self, in_features: int, hidden: int, out_features: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden)
+        self.fc2 = nn.Linear(hidden, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, width: int, out_features: int) -> None:
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.linear = nn.Linear(width, out_features)
+
+    def forward(self, x: Tensor, t: Tensor, clean: Tensor | None, x_mask: Tensor | None) -> Tensor:
+        """x (B, T, S, d) modulated by t (B, d), and again by `clean` at condition frames, as Open-Sora was trained."""
+        x = self._modulate(x, t)
+        if clean is not None and x_mask is not None:
+            x = torch.where(x_mask[:, :, None, None], x, self._modulate(x, clean))
+        return self.linear(x)
+
+    def _modulate(self, x: Tensor, t: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + t[:, None, None, None, :]).unbind(-2)
+        return _normalize(x) * (1 + scale) + shift
+
+
+class PatchEmbedding(nn.Module):
+    """Latents (B, C, T, H, W) to patches (B, t, h, w, d), padded with zeros at the far ends."""
+
+    def __init__(self, in_channels: int, width: int, patch_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv3d(in_channels, width, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t, h, w = (-size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True))
+        return self.proj(F.pad(x, (0, w, 0, h, 0, t))).movedim(1, -1)
+
+
+class ScalarEmbedding(nn.Module):
+    """Numbers (B,) to (B, d): cosines and sines, then an MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        half = torch.arange(_FREQUENCIES // 2, device=values.device, dtype=torch.float32)
+        angles = values.float()[:, None] * torch.exp(-math.log(10000.0) * half / len(half))
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype))
+
+
+class TextEmbedding(nn.Module):
+    """Projects text features (B, L, C) to the width, and holds those that stand for no prompt."""
+
+    y_embedding: Tensor
+
+    def __init__(self, in_channels: int, width: int, length: int) -> None:
+        super().__init__()
+        self.register_buffer("y_embedding", torch.randn(length, in_channels) / in_channels**0.5)
+        self.y_proj = Mlp(in_channels, width, width)
+
+    def forward(self, text: Tensor) -> Tensor:
+        return self.y_proj(text)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm of the last axis in single precision, eps 1e-6, as Open-Sora computes it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
+
+
+class Rotary(nn.Module):
+    """Rotary positions along time (Su et al., 2024); the frequencies stand in the checkpoint as a parameter."""
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        exponents = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
+        self.freqs = nn.Parameter(10000.0**-exponents, requires_grad=False)
+
+    def forward(self, length: int, dtype: torch.dtype) -> Tensor:
+        """Cosines and sines (2, length, head width / 2)."""
+        angles = torch.arange(length, device=self.freqs.device)[:, None] * self.freqs.float()
+        return torch.stack([angles.cos(), angles.sin()]).to(dtype)
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn neighbouring pairs of the last axis of x (..., N, d) by the angles of `rotation` (2, N, d/2)."""
+    cos, sin = rotation
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+
+
+def position_embedding(h: int, w: int, width: int, scale: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sines and cosines (h, w, d) of the patch's column, then of its row, on a grid stretched to a square.
+
+    Places are counted in patches of a `scale` 1 picture with as many patches, so that sizes and shapes share them.
+    """
+    base = round((h * w) ** 0.5)
+    frequencies = 10000.0 ** -(torch.arange(0, width // 2, 2, device=device, dtype=torch.float32) / (width // 2))
+
+    def waves(count: int) -> Tensor:
+        places = torch.arange(count, device=device, dtype=torch.float32) / scale * (base / count)
+        angles = places[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    columns, rows = waves(w).expand(h, w, -1), waves(h)[:, None].expand(h, w, -1)
+    return torch.cat([columns, rows], dim=-1).to(dtype)
+
+
+def _normalize(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
