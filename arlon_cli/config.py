@@ -221,7 +221,7 @@ DIORAMA = ModelConfig(
         caption_channels=192,
         model_max_length=80,
         qk_norm=True,
-        input_sq_size=16,
+        input_sq_size=128,
     ),
     injection=SemanticInjectionConfig(
         condition_channels=12,
