@@ -16,6 +16,7 @@ _BANDS = 4  # of timesteps, in the metrics
 class DiTTrainingConfig:
     """`logit_normal` draws timesteps around the middle, otherwise they are uniform; `shift` is RectifiedFlow's.
 
+    With F, every second timestep is drawn below `start_timestep`, where sampling from the codes begins (4.4).
     `unmask_probability`: share of samples with frames given clean; `overlap`: how many first latent frames sampling
     gives, so that many are given most often. `text_dropout`: share of texts that become the unconditional one;
     `condition_dropout`: share of samples that get no F.
@@ -23,6 +24,7 @@ class DiTTrainingConfig:
 
     logit_normal: bool
     shift: float
+    start_timestep: float
     unmask_probability: float
     overlap: int
     text_dropout: float
@@ -33,6 +35,7 @@ class DiTTrainingConfig:
 DIORAMA_DIT = DiTTrainingConfig(
     logit_normal=False,
     shift=1.0,
+    start_timestep=600.0,
     unmask_probability=0.5,
     overlap=4,
     text_dropout=0.1,
@@ -53,10 +56,12 @@ def loss(
     flow = RectifiedFlow(config.shift)
     share = torch.randn(batch).sigmoid() if config.logit_normal else torch.rand(batch)
     timestep = flow.transform(NUM_TIMESTEPS * share)
+    guided = torch.rand(batch) >= config.condition_dropout
+    late = guided & (torch.rand(batch) < 0.5)
+    timestep = torch.where(late, timestep * (config.start_timestep / NUM_TIMESTEPS), timestep)
     x_mask = unmask(batch, latents.shape[2], config).to(device)
     dropped = (torch.rand(batch) < config.text_dropout).to(device)
     text = torch.where(dropped[:, None, None], model.unconditional_text.to(text.dtype), text)
-    guided = (torch.rand(batch) >= config.condition_dropout).to(device)
     fps, height, width = (
         torch.tensor([float(value)], device=device)
         for value in (config.fps, _PIXELS * latents.shape[3], _PIXELS * latents.shape[4])
@@ -73,7 +78,7 @@ def loss(
             text_mask=text_mask,
             x_mask=x_mask,
             condition=condition,
-            condition_mask=guided,
+            condition_mask=guided.to(device),
         )
         return v[:, : x_t.shape[1]]  # what follows with `pred_sigma` is not trained
 

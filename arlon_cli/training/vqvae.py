@@ -1,6 +1,6 @@
 """How the latent VQ-VAE is trained: first as an autoencoder, then with a codebook of running averages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 
 @dataclass(frozen=True)
 class VQVAESettings:
-    """Clips have `num_latents` latents; the codebook starts after `autoencoder_steps`.
+    """Clips have `num_latents` latents; the codebook starts after `autoencoder_steps`, from `start_batches` batches.
 
     `codebook_decay` is that of the averages; codes used less than `dead_below` times the average code are revived.
     """
@@ -22,6 +22,7 @@ class VQVAESettings:
     commitment_weight: float
     codebook_decay: float
     dead_below: float
+    start_batches: int
     lloyd_iterations: int
 
 
@@ -31,6 +32,7 @@ DIORAMA_VQVAE = VQVAESettings(
     commitment_weight=0.25,
     codebook_decay=0.99,
     dead_below=0.03,
+    start_batches=16,
     lloyd_iterations=10,
 )
 
@@ -85,14 +87,14 @@ class CodebookEMA:
 
 
 class VQVAETraining:
-    """Loss and codebook of one run, as the loop calls them: `loss(latents)`, then `after_step(step)`.
+    """Loss and codebook of a run on `batch_at(step)`, as the loop calls them: `loss(latents)`, then `after_step(step)`.
 
     Make it once the module is on its device, since the codebook is changed in place there.
     `codebook` is the run's state beside the module's: hand `codebook.state_dict` and `codebook.load_state_dict` on.
     """
 
-    def __init__(self, vqvae: LatentVQVAE, settings: VQVAESettings) -> None:
-        self.vqvae, self.settings = vqvae, settings
+    def __init__(self, vqvae: LatentVQVAE, settings: VQVAESettings, batch_at: Callable[[int], Tensor]) -> None:
+        self.vqvae, self.settings, self.batch_at = vqvae, settings, batch_at
         self.codebook = CodebookEMA(vqvae.codebook, decay=settings.codebook_decay, dead_below=settings.dead_below)
         self._embedded = torch.empty(0)
 
@@ -106,10 +108,12 @@ class VQVAETraining:
 
     def after_step(self, step: int) -> None:
         """Start the codebook at the end of the autoencoder's steps, and update it after each later one."""
-        vectors = self._embedded.movedim(1, -1).flatten(0, -2)
         if self.codebook.started:
-            self.codebook.update(vectors)
+            self.codebook.update(_vectors(self._embedded))
         elif step + 1 >= self.settings.autoencoder_steps:
+            ahead = range(step + 1, step + 1 + self.settings.start_batches)
+            with torch.no_grad():
+                vectors = torch.cat([_vectors(self.vqvae.embed(self.batch_at(i)).float()) for i in ahead])
             self.codebook.start(vectors, lloyd_iterations=self.settings.lloyd_iterations)
 
 
@@ -158,6 +162,11 @@ def k_means(vectors: Tensor, num_centres: int, iterations: int) -> Tensor:
 def _draw(weights: Tensor, count: int) -> Tensor:
     """Indices (count,) drawn by weights (N,), with repetition."""
     return torch.multinomial(weights + 1e-12, count, replacement=True)
+
+
+def _vectors(embedded: Tensor) -> Tensor:
+    """Vectors (N, D) of V (B, D, t, h, w)."""
+    return embedded.movedim(1, -1).flatten(0, -2)
 
 
 def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ CONFIG = LatentVQVAEConfig(
 SETTINGS = VQVAESettings(
     num_latents=8,
     autoencoder_steps=20,
+    start_batches=2,
     commitment_weight=0.25,
     codebook_decay=0.9,
     dead_below=0.03,
@@ -100,7 +101,7 @@ def test_the_straight_through_gradient_reaches_the_encoder_and_no_gradient_the_c
 def test_one_batch_is_learnt_with_most_codes_in_use() -> None:
     torch.manual_seed(0)
     vqvae, latents = LatentVQVAE(CONFIG), smooth_latents()
-    training = VQVAETraining(vqvae, SETTINGS)
+    training = VQVAETraining(vqvae, SETTINGS, lambda step: latents)
     optimizer = torch.optim.AdamW(vqvae.parameters(), lr=5e-3)
     history = []
     for step in range(80):
@@ -134,7 +135,11 @@ def test_autocast_to_bfloat16_stays_near() -> None:
 def run(folder: Path, num_steps: int, stop_after: int | None = None) -> Trained | None:
     torch.manual_seed(0)
     vqvae = LatentVQVAE(CONFIG)
-    training = VQVAETraining(vqvae, SETTINGS)
+
+    def batch_at(step: int) -> Tensor:
+        return torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(step))
+
+    training = VQVAETraining(vqvae, SETTINGS, batch_at)
     calls = iter(range(1, num_steps + 1))
     loop = LoopSettings(
         learning_rate=5e-3,
@@ -149,7 +154,7 @@ def run(folder: Path, num_steps: int, stop_after: int | None = None) -> Trained 
     )
     return train(
         vqvae,
-        lambda step: torch.randn(2, 3, 4, 4, 4),
+        batch_at,
         training.loss,
         loop,
         num_steps=num_steps,

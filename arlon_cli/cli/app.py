@@ -1,0 +1,99 @@
+"""The command `arlon`: its subcommands, and the one place where errors become a line and an exit code."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, cast
+
+import typer
+
+import arlon_cli
+from arlon_cli.cli import cache, generate, info, models, storyboard, train
+from arlon_cli.cli.console import Interrupted, print_error
+from arlon_cli.errors import ArlonError
+
+app = typer.Typer(
+    name="arlon",
+    help="Long videos from text.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate")(generate.generate)
+app.command("storyboard")(storyboard.storyboard)
+app.command("info")(info.info)
+app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
+app.add_typer(train.app, name="train")
+
+_UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"arlon {arlon_cli.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def arlon(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; anywhere on the line, or ARLON_DEBUG=1.")
+    ] = False,
+) -> None:
+    """Long videos from text."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    debug = len(options) < end or os.environ.get("ARLON_DEBUG", "") not in ("", "0")
+    try:
+        code = app([*options, *arguments[end:]], standalone_mode=False, prog_name="arlon")
+        return code if isinstance(code, int) else 0
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, code = describe(error)
+        print_error(message)
+        return code
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """What went wrong, for the user, and the exit code."""
+    if isinstance(error, ArlonError):
+        return str(error), error.exit_code
+    if isinstance(error, Interrupted):
+        return str(error), 130
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "Interrupted.", 130
+    if isinstance(error, _UsageError):
+        return usage_message(error), 2
+    return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1
+
+
+def usage_message(error: BaseException) -> str:
+    """What is wrong with a command line, in one line."""
+    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    name = cast(str, context.command_path) if context is not None else "arlon"
+    message += "" if message.endswith((".", "?", "!")) or not message else "."
+    return f"{message} See `{name} --help`.".strip()
+
+
+def main() -> None:
+    """The console script."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""What the terminal shows: everything on stderr, but for the result."""
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from arlon_cli.pipeline.pipeline import Progress
+
+
+class Interrupted(Exception):
+    """The user stopped the run; the message says how to go on."""
+
+
+def print_result(path: object, values: dict[str, Any], as_json: bool) -> None:
+    """The result on stdout: its path alone, or one JSON object."""
+    print(json.dumps({"path": str(path)} | values, ensure_ascii=False) if as_json else path, flush=True)
+
+
+def print_line(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_error(message: str) -> None:
+    """An error as one line on stderr."""
+    print_line(f"Error: {' '.join(message.split())}")
+
+
+class Console:
+    """Shows how a whole job goes: a bar on a terminal, lines elsewhere. `verbosity` is -1 quiet, 0, or 1 verbose."""
+
+    def __init__(self, verbosity: int) -> None:
+        self.verbosity = verbosity
+        self.resumed = 0
+        self._bar: Bar | None = None
+        self._started = time.monotonic()
+        self._shown: tuple[str, int] = ("", -1)
+        self._first_frames: int | None = None
+        self._warnings: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        if self.verbosity >= 0 and sys.stderr.isatty():
+            from rich.console import Console as Terminal
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[state]}"))
+            self._bar = Progress(*columns, console=Terminal(stderr=True))
+            self._bar.add_task("Starting", total=None, state="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def warn(self, message: str) -> None:
+        """A warning, shown unless quiet."""
+        if self.verbosity >= 0:
+            line = f"Warning: {message}"
+            if self._bar is None:
+                print_line(line)
+            else:
+                self._bar.console.print(line, markup=False, highlight=False)
+
+    def progress(self, now: "Progress") -> None:
+        """Show where the pipeline is."""
+        if now.stage == "stored":
+            self.resumed += 1
+        if self.verbosity < 0:
+            return
+        if self._bar is not None:
+            description = _describe(now)
+            share = now.num_frames + (_share(now) if now.stage == "denoise" else 0.0)
+            task = self._bar.task_ids[0]
+            self._bar.update(
+                task, description=description, completed=share, total=now.total_frames, state=self._state(now)
+            )
+        elif self.verbosity > 0 or (now.stage, now.segment) != self._shown:
+            if now.stage != "decode" or self.verbosity > 0:
+                print_line(f"{_describe(now)}, {self._state(now)}")
+            self._shown = (now.stage, now.segment)
+
+    def _state(self, now: "Progress") -> str:
+        elapsed = time.monotonic() - self._started
+        frames = f"{now.num_frames}/{now.total_frames} frames"
+        if not now.num_frames:
+            return frames
+        rate = now.num_frames / elapsed
+        left = round((now.total_frames - now.num_frames) / rate)
+        stored = f", {self.resumed} segments from the store" if self.resumed else ""
+        return f"{frames}, {rate:.1f} frames/s, {left // 60}:{left % 60:02d} left{stored}"
+
+
+def _share(now: "Progress") -> float:
+    """How many frames' worth of a segment the finished steps are, roughly."""
+    return now.step / now.num_steps * now.total_frames / now.num_segments
+
+
+def _describe(now: "Progress") -> str:
+    if now.stage == "text":
+        return "Reading the prompt"
+    what = {"draft": "drafting", "denoise": "rendering", "decode": "decoding", "stored": "found in the store"}[
+        now.stage
+    ]
+    step = f" (step {now.step}/{now.num_steps})" if now.stage == "denoise" and now.step else ""
+    return f"Segment {now.segment} of {now.num_segments}: {what}{step}"

@@ -1,0 +1,80 @@
+"""A teddy bear that bobs among the waves."""
+
+import torch
+from torch import Tensor
+
+from arlon_cli.dioramas.painter import Kit, Shot, over, smoothstep, wrapped
+from arlon_cli.dioramas.palette import PAINTS
+from arlon_cli.dioramas.sky import Light, Sky
+from arlon_cli.dioramas.water import Sea
+from arlon_cli.dioramas.weather import Weather
+
+
+class Bear:
+    """The bear floats upright between two rows of waves, and paddles."""
+
+    row = 4
+
+    def __init__(self, kit: Kit) -> None:
+        self.sky, self.weather = Sky(kit, horizon=0.0), Weather(kit)
+        self.sea = Sea(kit, 0.0, rows=7)
+        self.fur = kit.noise(64, 0.8, highest=0.45)
+        self.scale = kit.random.uniform(0.50, 0.58)
+
+    def paint(self, shot: Shot) -> Tensor:
+        light = self.sky.light(shot)
+        rough = shot.amount("state", "rough")
+        image = self.sky.paint(shot, light)
+        image = self.weather.flash(shot, light, image)
+        image = self.sea.paint(shot, light, image, rough, 0, self.row)
+        image = self._bear(shot, light, image, rough)
+        image = self.sea.paint(shot, light, image, rough, self.row)
+        return self.weather.paint(shot, light, image)
+
+    def _bear(self, shot: Shot, light: Light, image: Tensor, rough: Tensor) -> Tensor:
+        x = shot.travel(0.03, 0.10)
+        step = 0.10
+        lift, left, right = (self.sea.height(shot, rough, self.row, x + d) for d in (0.0, -step, step))
+        y = self.sea.line(self.row) - lift - 0.26 - 0.01 * torch.sin(shot.t * 2.0)
+        angle = (left - right) / (2 * step) * 0.5 + 0.07 * torch.sin(shot.t * 1.4)
+        sx, sy, scale = shot.to_screen(x, y)
+        cloth = PAINTS[shot.first("colour")]
+        fur = light.paint(cloth)
+        pale = over(fur, light.paint((1.0, 0.88, 0.70)), 0.62 + 0 * rough)
+        dark = light.paint((0.08, 0.05, 0.04))
+        sign = -1.0 if shot.first("direction") == "left" else 1.0
+        side = self.sky.side
+        edge = 2.2 / (shot.size * self.scale)
+        paddle = torch.sin(shot.t * (3.4 if shot.first("speed") == "fast" else 2.0))
+
+        def sprite(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            def blob(cx: Tensor | float, cy: Tensor | float, rx: float, ry: float) -> tuple[Tensor, Tensor]:
+                r = (((u - cx) / rx) ** 2 + ((v - cy) / ry) ** 2).sqrt()
+                return smoothstep(1 + edge / rx, 1 - edge / rx, r), 1.10 - 0.40 * r.clamp(0, 1) ** 2
+
+            tuft = 1 + 0.10 * wrapped(self.fur, u * 0.9, v * 0.9)
+            glow = 1 + 0.14 * side * u - 0.10 * v
+            colour, alpha = fur.expand(-1, -1, *u.shape[2:]), torch.zeros_like(u)
+            look = 0.07 * sign
+            parts: list[tuple[Tensor | float, Tensor | float, float, float, Tensor]] = [
+                (0.0, 0.62, 0.46, 0.62, fur),
+                (-0.50, 0.42 - 0.20 * paddle, 0.17, 0.30, fur),
+                (0.50, 0.42 + 0.20 * paddle, 0.17, 0.30, fur),
+                (0.0, 0.66, 0.29, 0.42, pale),
+                (-0.40, -0.52, 0.20, 0.20, fur),
+                (0.40, -0.52, 0.20, 0.20, fur),
+                (-0.40, -0.52, 0.11, 0.11, pale),
+                (0.40, -0.52, 0.11, 0.11, pale),
+                (0.0, -0.18, 0.52, 0.46, fur),
+                (look, 0.0, 0.24, 0.19, pale),
+                (look, -0.075, 0.085, 0.06, dark),
+                (-0.18 + look, -0.24, 0.065, 0.075, dark),
+                (0.18 + look, -0.24, 0.065, 0.075, dark),
+            ]
+            for cx, cy, rx, ry, paint in parts:
+                cover, round_ = blob(cx, cy, rx, ry)
+                colour = over(colour, paint * round_ * tuft * glow, cover)
+                alpha = torch.maximum(alpha, cover)
+            return colour, alpha
+
+        return shot.stamp(image, sprite, sx, sy, self.scale * scale, self.scale * 1.75, angle)

@@ -1,0 +1,194 @@
+"""What a diorama shows: its family, and the attributes of each of its spans, drawn from a seed."""
+
+import random
+from dataclasses import dataclass
+
+FPS = 24
+TRANSITION_SECONDS = 1.5
+SHORTEST_CHANGING_CLIP = 48
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "family": (
+        "volcano",
+        "coast",
+        "aquarium",
+        "bear",
+        "sailboat",
+        "balloon",
+        "lake",
+        "city",
+        "waterfall",
+    ),
+    "time": ("dawn", "day", "sunset", "night"),
+    "weather": ("clear", "cloudy", "rain", "snow", "fog", "storm", "none"),
+    "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "brown", "none"),
+    "count": ("one", "two", "three", "many", "none"),
+    "state": ("dormant", "erupting", "calm", "rough", "burning", "smouldering", "none"),
+    "direction": ("left", "right", "none"),
+    "speed": ("slow", "fast", "none"),
+    "camera": ("still", "pan left", "pan right", "zoom in", "zoom out", "drift"),
+}
+FAMILIES = ATTRIBUTES["family"]
+
+
+@dataclass(frozen=True)
+class DioramaSpan:
+    """Frames `start` (inclusive) to `end` (exclusive) with one value for every attribute of `ATTRIBUTES`."""
+
+    start: int
+    end: int
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One diorama. From the start of a later span its state blends, within `TRANSITION_SECONDS`, into the new one."""
+
+    seed: int
+    family: str
+    num_frames: int
+    spans: tuple[DioramaSpan, ...]
+
+
+ANY_TIME = ("dawn", "day", "sunset", "night")
+ANY_WEATHER = ("clear", "cloudy", "rain", "snow", "fog", "storm")
+ANY_CAMERA = ATTRIBUTES["camera"]
+
+# What each attribute may be, and which may change in the middle; attributes that are left out are "none".
+LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
+    "volcano": {
+        "time": ANY_TIME,
+        "weather": ("clear", "clear", "cloudy", "rain", "snow", "fog", "storm"),
+        "state": ("dormant", "erupting"),
+        "camera": ANY_CAMERA,
+        "changes": ("state", "state", "state and weather", "state and weather", "time", "weather"),
+    },
+    "coast": {
+        "time": ("day", "day", "day", "dawn", "sunset", "night"),
+        "weather": ("clear", "clear", "clear", "rain", "fog"),
+        "state": ("calm", "rough"),
+        "camera": ANY_CAMERA,
+        "changes": ("state", "time", "weather"),
+    },
+    "aquarium": {
+        "time": ("day", "day", "night"),
+        "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"),
+        "count": ("one", "two", "three", "many"),
+        "direction": ("left", "right"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("time",),
+    },
+    "bear": {
+        "time": ANY_TIME,
+        "weather": ("clear", "clear", "cloudy", "rain", "snow", "fog", "storm"),
+        "colour": ("brown", "brown", "white", "pink", "blue"),
+        "state": ("calm", "rough"),
+        "direction": ("left", "right"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather", "state"),
+    },
+    "sailboat": {
+        "time": ANY_TIME,
+        "weather": ANY_WEATHER,
+        "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"),
+        "state": ("calm", "rough"),
+        "direction": ("left", "right"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather", "state"),
+    },
+    "balloon": {
+        "time": ANY_TIME,
+        "weather": ("clear", "cloudy", "snow", "fog", "rain"),
+        "colour": ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white"),
+        "count": ("one", "two", "three"),
+        "direction": ("left", "right"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather"),
+    },
+    "lake": {
+        "time": ANY_TIME,
+        "weather": ANY_WEATHER,
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather"),
+    },
+    "campfire": {
+        "time": ("night", "night", "sunset"),
+        "weather": ("clear", "clear", "snow", "fog", "rain"),
+        "state": ("burning", "burning", "smouldering"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather", "state"),
+    },
+    "lighthouse": {
+        "time": ANY_TIME,
+        "weather": ANY_WEATHER,
+        "colour": ("red", "blue", "green", "yellow", "white"),
+        "state": ("calm", "rough"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather", "state"),
+    },
+    "city": {
+        "time": ("night", "night", "dawn", "day", "sunset"),
+        "weather": ANY_WEATHER,
+        "direction": ("left", "right"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather"),
+    },
+    "waterfall": {
+        "time": ANY_TIME,
+        "weather": ("clear", "cloudy", "rain", "snow", "fog"),
+        "camera": ANY_CAMERA,
+        "changes": ("time", "weather"),
+    },
+    "aurora": {
+        "time": ("night",),
+        "weather": ("clear", "clear", "snow"),
+        "colour": ("green", "green", "purple", "pink", "blue"),
+        "speed": ("slow", "fast"),
+        "camera": ANY_CAMERA,
+        "changes": ("colour", "weather"),
+    },
+}
+
+
+def sample_scene(seed: int, *, family: str | None = None, num_frames: int) -> Scene:
+    """Draw a scene that depends on the arguments alone. Half of the clips change their state near the middle."""
+    draw = random.Random(f"scene {seed}")
+    family = family or draw.choice(FAMILIES)
+    legal = LEGAL[family]
+    first = dict.fromkeys(ATTRIBUTES, "none") | {"family": family}
+    for name, values in legal.items():
+        if name in ATTRIBUTES:
+            first[name] = draw.choice(values)
+    if draw.random() < 0.3:
+        first["camera"] = "still"
+    second = _changed(first, draw.choice(legal["changes"]), draw)
+    first, second = _settled(first), _settled(second)
+    if draw.random() < 0.5 and num_frames >= SHORTEST_CHANGING_CLIP and first != second:
+        change = round(num_frames * draw.uniform(0.42, 0.58))
+        spans: tuple[DioramaSpan, ...] = (DioramaSpan(0, change, first), DioramaSpan(change, num_frames, second))
+    else:
+        spans = (DioramaSpan(0, num_frames, first),)
+    return Scene(seed, family, num_frames, spans)
+
+
+def _changed(attributes: dict[str, str], change: str, draw: random.Random) -> dict[str, str]:
+    """The attributes after a change of one of them, or of a volcano's whole mood."""
+    family = attributes["family"]
+    if change == "state and weather":
+        quiet = attributes | {"state": "dormant", "weather": "clear"}
+        wild = attributes | {"state": "erupting", "weather": "storm"}
+        return wild if attributes["state"] == "dormant" else quiet
+    others = [value for value in LEGAL[family][change] if value != attributes[change]]
+    return attributes | {change: draw.choice(others)}
+
+
+def _settled(attributes: dict[str, str]) -> dict[str, str]:
+    """No calm sea in a storm."""
+    if attributes["weather"] == "storm" and attributes["state"] == "calm":
+        return attributes | {"state": "rough"}
+    return attributes

@@ -1,0 +1,34 @@
+"""Where the networks run, and in which precision."""
+
+import torch
+
+from arlon_cli.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name such as `cpu`, `cuda:1` or `auto`. Raises InputError where this machine has none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"This machine has no device {name!r}; try --device cpu.") from error
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a name; `auto` is bfloat16 where the device computes in it. Raises InputError for another name."""
+    if name == "auto":
+        native = device.type == "cuda" or (device.type == "cpu" and has_native_bf16())
+        return torch.bfloat16 if native else torch.float32
+    if name not in DTYPES:
+        raise InputError(f"The dtype {name!r} is unknown; use auto, {' or '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def has_native_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; where it does not, bfloat16 is hundreds of times slower."""
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -1,0 +1,50 @@
+"""The condition F of a segment: drafted codes, decoded by the latent VQ-VAE."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from arlon_cli.config import SamplingConfig
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.pipeline.segments import CodeSpan, Segment
+from arlon_cli.sampling.autoregressive import Span, draft
+
+_CONTEXT = 4  # code frames before a segment that its condition is decoded with
+
+Texts = Mapping[str, tuple[Tensor, Tensor]]
+"""Features (L, C) and mask (L,) of each prompt, "" the null prompt among them"""
+
+
+def draft_spans(
+    model: ARTransformer, texts: Texts, spans: Sequence[CodeSpan], past: Tensor, seed: int, config: SamplingConfig
+) -> Tensor:
+    """Draft consecutive spans after the codes `past` (t, h, w) of the scene; returns their codes (n, h, w).
+
+    A shot's codes grow out of the last code frame before it and those of its own (4.5), whatever is drafted at once.
+    """
+    first = spans[0]
+    frames = draft(
+        model,
+        [Span(*texts[span.prompt], span.num_frames) for span in spans],
+        seed=seed,
+        temperature=config.ar_temperature,
+        top_k=config.ar_top_k,
+        guidance_scale=config.ar_guidance_scale,
+        null=texts[""],
+        prefix=past[max(0, first.shot_start - 1) : first.start],
+        start_frame=first.start,
+    )
+    return torch.stack([frame.cpu() for frame in frames])
+
+
+def decode_condition(vqvae: LatentVQVAE, codes: Tensor, segment: Segment, device: torch.device) -> Tensor:
+    """F (1, C, T, H, W) of a segment, from the scene's codes (t, h, w) up to its end.
+
+    Decoded with a few code frames before it, as many at any length of the video.
+    """
+    ratio = vqvae.config.ratio[0]
+    first = max(0, segment.start // ratio - _CONTEXT)
+    condition = vqvae.decode(codes[None, first : -(-segment.end // ratio)].to(device))
+    return condition[:, :, segment.start - first * ratio : segment.end - first * ratio]

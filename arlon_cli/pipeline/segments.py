@@ -1,0 +1,122 @@
+"""How a long video is cut into segments, and what each of them depends on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arlon_cli.config import ModelConfig, SegmentConfig
+from arlon_cli.pipeline.shots import Shot
+from arlon_cli.storage.store import artifact_key
+
+LATENT_FRAMES = 4  # frames to one latent frame
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Latent frames [start, end), of which the first `overlap` are the last of the segment before."""
+
+    index: int
+    start: int
+    end: int
+    overlap: int
+
+
+@dataclass(frozen=True)
+class CodeSpan:
+    """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`."""
+
+    prompt: str
+    shot_start: int
+    start: int
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to render: what a user may set, with the preset's defaults filled in."""
+
+    seed: int
+    num_steps: int
+    guidance_scale: float
+    use_ar: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """A segment to render: its prompt, the code frames that it is the first to need, and its keys in the store."""
+
+    segment: Segment
+    prompt: str
+    spans: tuple[CodeSpan, ...]
+    codes_key: str
+    latents_key: str
+
+
+def plan_segments(num_latents: int, config: SegmentConfig) -> list[Segment]:
+    """Segments of `config.num_latents` latents that overlap and give each latent once; the last may be shorter."""
+    segments = [Segment(0, 0, min(num_latents, config.num_latents), 0)]
+    while segments[-1].end < num_latents:
+        last = segments[-1]
+        start = last.end - config.overlap
+        segments.append(Segment(last.index + 1, start, min(num_latents, start + config.num_latents), config.overlap))
+    return segments
+
+
+def plan_jobs(
+    scene: Sequence[Shot], scene_seed: int, settings: Settings, config: ModelConfig, *, digest: str, dtype: str
+) -> list[Job]:
+    """The segments of a scene with their keys: a key depends on the past and not on the video's length.
+
+    A segment's prompt is that of its middle.
+    """
+    ratio = config.latent_vqvae.ratio[0]
+    num_frames = sum(shot.num_frames for shot in scene)
+    common = {"model": digest, "dtype": dtype, "seed": scene_seed}
+    sampler = {"steps": settings.num_steps, "guidance": settings.guidance_scale, "ar": settings.use_ar}
+    jobs: list[Job] = []
+    codes_key = latents_key = ""
+    drafted = 0
+    for segment in plan_segments(-(-num_frames // LATENT_FRAMES), config.segments):
+        spans: tuple[CodeSpan, ...] = ()
+        if settings.use_ar:
+            spans = tuple(code_spans(scene, drafted, -(-segment.end // ratio), LATENT_FRAMES * ratio))
+            drafted = -(-segment.end // ratio)
+            parts = [[span.prompt, span.shot_start, span.start, span.num_frames] for span in spans]
+            codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
+        prompt = prompt_at(scene, (segment.start + segment.end) * LATENT_FRAMES // 2)
+        place = [segment.index, segment.start, segment.end, segment.overlap]
+        latents_key = artifact_key(
+            kind="latents", parent=latents_key, codes=codes_key, prompt=prompt, place=place, **sampler, **common
+        )
+        jobs.append(Job(segment, prompt, spans, codes_key, latents_key))
+    return jobs
+
+
+def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: int) -> list[CodeSpan]:
+    """The code frames [start, end) by shot; a shot begins at the code frame nearest to its first frame."""
+    spans = []
+    shot_start = first_frame = 0
+    for number, shot in enumerate(scene):
+        first_frame += shot.num_frames
+        shot_end = end if number == len(scene) - 1 else min(end, round(first_frame / frames_per_code))
+        low = max(start, shot_start)
+        if shot_end > low:
+            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low))
+        shot_start = round(first_frame / frames_per_code)
+    return spans
+
+
+def prompt_at(scene: Sequence[Shot], frame: int) -> str:
+    """The prompt of the shot that a frame lies in; past the end, that of the last."""
+    end = 0
+    for shot in scene:
+        end += shot.num_frames
+        if frame < end:
+            return shot.prompt
+    return scene[-1].prompt
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed for one purpose, from the user's seed and what tells the purpose apart."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

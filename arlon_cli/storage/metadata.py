@@ -1,0 +1,46 @@
+"""What made a video: kept as JSON in its comment."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class ShotRecord:
+    """A prompt and the number of its frames."""
+
+    prompt: str
+    num_frames: int
+    cut: bool
+
+
+@dataclass(frozen=True)
+class VideoMetadata:
+    """Everything needed to make the video again; `last_latents` is the key, in the store, of its last segment."""
+
+    version: str
+    model: str
+    model_digest: str
+    shots: tuple[ShotRecord, ...]
+    seed: int
+    num_steps: int
+    guidance_scale: float
+    use_ar: bool
+    width: int
+    height: int
+    fps: int
+    dtype: str
+    last_latents: str
+
+    def to_json(self) -> str:
+        return json.dumps({"arlon": asdict(self)}, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self | None:
+        """What `to_json` wrote; None for any other text."""
+        try:
+            data: Any = json.loads(text)["arlon"]
+            shots = tuple(ShotRecord(**shot) for shot in data["shots"])
+            return cls(**{**data, "shots": shots})
+        except (ValueError, KeyError, TypeError):
+            return None

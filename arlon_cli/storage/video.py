@@ -1,0 +1,201 @@
+"""Videos on disk: H.264 in mp4, written frame by frame in a thread of its own, probed, then renamed."""
+
+import os
+import queue
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import imageio_ffmpeg
+import numpy as np
+
+from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.metadata import VideoMetadata
+
+_CRF = 16
+_QUEUED_CHUNKS = 4
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds; `comment` is its comment as text, "" where there is none."""
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    comment: str
+
+
+class VideoWriter:
+    """Writes frames to `path` as H.264, yuv420p; used in a `with` block.
+
+    The file appears under its name when the block ends without an error and holds all frames that were written; else
+    nothing is left. Raises InputError for an odd width or height, ArlonError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, fps: float, comment: str) -> None:
+        if width % 2 or height % 2:
+            raise InputError(f"H.264 takes an even width and height, not {width}x{height}.")
+        self.path = path
+        self.num_frames = 0
+        self._temporary = path.with_name(f".arlon-{os.getpid()}-{threading.get_ident()}.part.mp4")
+        self._shape = (height, width, 3)
+        self._options = [
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-s",
+            f"{width}x{height}",
+            "-r",
+            str(fps),
+            "-i",
+            "pipe:0",
+        ]
+        self._options += ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(_CRF), "-preset", "medium"]
+        self._options += ["-movflags", "+faststart", "-metadata", f"comment={comment}"]
+        self._chunks: queue.Queue[np.ndarray | None] = queue.Queue(_QUEUED_CHUNKS)
+        self._failed = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *self._options, str(self._temporary)]
+        try:
+            # a session of its own: Ctrl-C is for this process to handle
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=self._errors, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            self._errors.close()
+            raise ArlonError(f"Could not start ffmpeg: {error}.") from error
+        self._thread = threading.Thread(target=self._pump, name="video writer", daemon=True)
+        self._thread.start()
+        return self
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames (n, H, W, 3) uint8; waits while the encoder is behind."""
+        if frames.shape[1:] != self._shape or frames.dtype != np.uint8:
+            raise ValueError(f"Frames {frames.shape} {frames.dtype} are not (n, {self._shape}) uint8.")
+        self._chunks.put(frames)
+        if self._failed.is_set():
+            raise self._error()
+        self.num_frames += len(frames)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                self._process.kill()
+            self._chunks.put(None)
+            self._thread.join()
+            code = self._process.wait()
+            if error is None:
+                self._finish(code)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._errors.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _finish(self, code: int) -> None:
+        if code != 0 or self._failed.is_set():
+            raise self._error()
+        found = probe(self._temporary).num_frames
+        if found != self.num_frames:
+            raise ArlonError(f"{self.path} would have {found} frames instead of {self.num_frames}; it was not written.")
+        try:
+            self._temporary.replace(self.path)
+        except OSError as error:
+            raise ArlonError(f"Could not write {self.path}: {error.strerror}.") from error
+
+    def _pump(self) -> None:
+        """Hand chunks to ffmpeg until the end; after a failure, take them and drop them."""
+        assert self._process.stdin is not None
+        while (frames := self._chunks.get()) is not None:
+            if not self._failed.is_set():
+                try:
+                    self._process.stdin.write(np.ascontiguousarray(frames).data)
+                except (OSError, ValueError):
+                    self._failed.set()
+        try:
+            self._process.stdin.close()
+        except OSError:
+            self._failed.set()
+
+    def _error(self) -> ArlonError:
+        self._process.kill()
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return ArlonError(f"Could not write {self.path}: {lines[-1] if lines else 'ffmpeg failed'}.")
+
+
+def probe(path: Path) -> VideoInfo:
+    """Size, rate, frames (counted, not estimated) and comment of a video. Raises InputError where it is none."""
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    counted = _ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
+    log = counted.stderr.decode(errors="replace")
+    stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
+    rate = re.search(r"([\d.]+) (?:fps|tbr)", log)
+    frames = re.findall(r"frame=\s*(\d+)", log)
+    if counted.returncode != 0 or stream is None or not frames:
+        raise InputError(f"{path} is no video that ffmpeg can read.")
+    return VideoInfo(
+        width=int(stream[1]),
+        height=int(stream[2]),
+        fps=float(rate[1]) if rate else 0.0,
+        num_frames=int(frames[-1]),
+        comment=_comment(path),
+    )
+
+
+def read_metadata(path: Path) -> VideoMetadata | None:
+    """What this tool wrote into a video about its making; None where there is nothing of the kind."""
+    return VideoMetadata.from_json(_comment(path))
+
+
+def read_frames(path: Path, *, width: int, height: int, fps: float | None = None) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) uint8 of a video, one at a time, scaled to cover `width`×`height` and cut at the centre.
+
+    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=area,crop={width}:{height}"
+    filters = scale if fps is None else f"fps={fps},{scale}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            try:
+                while len(frame := process.stdout.read(width * height * 3)) == width * height * 3:
+                    yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise InputError(f"{path} is no video that ffmpeg can read: {lines[-1] if lines else 'no reason given'}.")
+
+
+def _ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
+    return subprocess.run(command, capture_output=True, check=False)
+
+
+def _comment(path: Path) -> str:
+    text = _ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
+    # values end at a line end that no backslash escapes; `=`, `;`, `#`, `\` and line ends are escaped by one
+    match = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL)
+    return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) if match else ""

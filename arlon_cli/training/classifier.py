@@ -1,0 +1,26 @@
+"""Training the reader of frames by which prompt accuracy is measured."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from arlon_cli.dioramas import ATTRIBUTES
+from arlon_cli.models.attribute_classifier import AttributeClassifier
+
+VISIBLE = {name: ATTRIBUTES[name] for name in ("family", "time", "weather", "colour", "count", "state")}
+"""The attributes that one frame shows."""
+
+
+def loss(model: AttributeClassifier, frames: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean cross-entropy over the attributes of `VISIBLE` for frames (B, 3, H, W) in [-1, 1] and values (B, A).
+
+    Half of the frames are blurred, since what is to be read later came out of a decoder. Metrics: accuracies.
+    """
+    soft = F.interpolate(F.avg_pool2d(frames, 2), scale_factor=2.0, mode="bilinear")
+    blurred = (torch.rand(len(frames), 1, 1, 1) < 0.5).to(frames.device)
+    logits = model(torch.where(blurred, soft, frames)).values()
+    losses, accuracies = [], []
+    for values, target in zip(logits, targets.unbind(1), strict=True):
+        losses.append(F.cross_entropy(values.float(), target))
+        accuracies.append((values.detach().argmax(1) == target).float().mean())
+    return torch.stack(losses).mean(), dict(zip(VISIBLE, accuracies, strict=True))

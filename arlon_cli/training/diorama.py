@@ -1,0 +1,408 @@
+"""The recipe of the embedded model: every part, trained in turn on the dioramas within one budget of minutes."""
+
+import itertools
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig
+from arlon_cli.dioramas import vocabulary
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.attribute_classifier import AttributeClassifier
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
+from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.storage.checkpoint import save_checkpoint
+from arlon_cli.training import ar, classifier, dit, text, vae, vqvae
+from arlon_cli.training.budget import Budget
+from arlon_cli.training.data import (
+    LatentClips,
+    PixelCrops,
+    caption_batch,
+    code_windows,
+    decode_clips,
+    encode_clips,
+    latent_windows,
+    picture_batch,
+    pixel_batch,
+    read_clips,
+    write_clips,
+)
+from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
+
+SHARES = {
+    "text_encoder": 3,
+    "video_vae": 18,
+    "clips": 15,
+    "latent_vqvae": 8,
+    "latent_vqvae_coarse": 5,
+    "ar": 26,
+    "dit": 32,
+    "classifier": 4,
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step."""
+
+    crops: PixelCrops
+    clip_frames: int
+    most_clips: int
+    captions: int
+    vqvae_clips: int
+    ar_frames: int
+    dit_frames: int
+    pictures: int
+
+
+CPU = Scale(
+    PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    clip_frames=160,
+    most_clips=4096,
+    captions=48,
+    vqvae_clips=6,
+    ar_frames=64,
+    dit_frames=48,
+    pictures=24,
+)
+GPU = Scale(
+    PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    clip_frames=256,
+    most_clips=16384,
+    captions=256,
+    vqvae_clips=64,
+    ar_frames=1024,
+    dit_frames=768,
+    pictures=256,
+)
+
+
+def _settings(learning_rate: float, weight_decay: float, num_steps: int, seed: int) -> LoopSettings:
+    return LoopSettings(
+        learning_rate=learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=weight_decay,
+        warmup_steps=min(200, num_steps // 10),
+        final_rate=0.02,
+        clip_norm=1.0,
+        ema_decay=max(0.9, 1 - 10 / num_steps),  # about the last tenth of the run
+        save_seconds=120,
+        seed=seed,
+    )
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and can go on from its folder."""
+
+
+@dataclass
+class Run:
+    """What the stages share."""
+
+    folder: Path
+    config: ModelConfig
+    scale: Scale
+    device: torch.device
+    precision: torch.dtype
+    seed: int
+    budget: Budget
+    on_event: Callable[[str], None]
+    stop: Callable[[], bool]
+
+    def finished(self, stage: str) -> dict[str, Tensor] | None:
+        """The weights of a stage that is done."""
+        file = self.folder / stage / "trained.safetensors"
+        return load_file(file, device=str(self.device)) if file.exists() else None
+
+    def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
+        """How many steps the stage takes: as many as fit into its share of the budget, settled once."""
+        if stage not in self.budget.steps:
+            seconds = self.budget.allowance(stage)
+            numbers = itertools.count()
+
+            def step() -> None:
+                with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+                    value, _ = loss(batch_at(next(numbers)))
+                value.backward()
+                module.zero_grad(set_to_none=True)
+
+            synchronize = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
+            module.train()
+            with self.budget.stage(stage):
+                steps = int(0.92 * steps_within(seconds, step, synchronize))  # the optimizer and the averages also work
+            self.budget.plan(stage, steps)
+            self.on_event(f"{stage}: {steps} steps in about {seconds / 60:.1f} minutes")
+        return self.budget.steps[stage]
+
+    def fit(
+        self,
+        stage: str,
+        module: nn.Module,
+        batch_at: Callable[[int], Any],
+        loss: Loss,
+        *,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        **loop: Any,
+    ) -> None:
+        """Train `module` for as long as planned, or load what an earlier run left; it is frozen afterwards."""
+        weights = self.finished(stage)
+        if weights is None:
+            num_steps = self.plan(stage, module, batch_at, loss)
+            with self.budget.stage(stage):
+                trained = train(
+                    module,
+                    batch_at,
+                    loss,
+                    _settings(learning_rate, weight_decay, num_steps, self.seed),
+                    num_steps=num_steps,
+                    folder=self.folder / stage,
+                    precision=self.precision,
+                    on_step=lambda step, metrics: self._report(stage, step, num_steps, metrics),
+                    stop=self.stop,
+                    **loop,
+                )
+            if trained is None:
+                raise Interrupted
+            weights = {name: value.contiguous() for name, value in trained.weights.items()}
+            save_file(weights, self.folder / stage / "trained.safetensors")
+        module.load_state_dict(weights)
+        module.eval().requires_grad_(False)
+
+    def _report(self, stage: str, step: int, of: int, metrics: Mapping[str, float]) -> None:
+        if step % 100 == 0 or step == of:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.on_event(f"{stage} {step}/{of}: {values}")
+
+
+def train_diorama(
+    folder: Path,
+    *,
+    minutes: float,
+    device: torch.device,
+    precision: torch.dtype,
+    seed: int,
+    on_event: Callable[[str], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train every part of the `diorama` preset and leave a checkpoint in `folder`/checkpoint, which is returned.
+
+    Stages that an earlier call finished are kept, one that it was stopped in goes on. Raises Interrupted after
+    `stop()` turned true and the state was saved.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(
+        folder=folder,
+        config=DIORAMA,
+        scale=GPU if device.type == "cuda" else CPU,
+        device=device,
+        precision=precision,
+        seed=seed,
+        budget=Budget(folder / "budget.json", minutes, SHARES),
+        on_event=on_event,
+        stop=stop,
+    )
+    text_encoder = train_text_encoder(run)
+    video_vae = train_video_vae(run)
+    clips = make_clips(run, video_vae)
+    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, clips)
+    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
+    transformer = train_ar(run, fine, text_encoder, clips)
+    stdit = train_dit(run, coarse, text_encoder, clips)
+    parts = {
+        "text_encoder": text_encoder,
+        "video_vae": video_vae,
+        "latent_vqvae": fine,
+        "latent_vqvae_coarse": coarse,
+        "ar": transformer,
+        "dit": stdit,
+        "classifier": train_classifier(run),
+    }
+    checkpoint = folder / "checkpoint"
+    save_checkpoint(checkpoint, run.config, parts, torch.bfloat16)
+    on_event(f"checkpoint: {checkpoint}")
+    return checkpoint
+
+
+def train_text_encoder(run: Run) -> TextEncoder:
+    """Captions to what they tell of a scene: paraphrases meet before anything else is learnt from them."""
+    torch.manual_seed(run.seed)
+    text_encoder = TextEncoder(run.config.text_encoder, build_tokenizer(vocabulary(), run.config.text_encoder))
+    model = text.CaptionReader(text_encoder).to(run.device)
+
+    def batch_at(step: int) -> tuple[list[str], Tensor]:
+        return caption_batch(run.scale.captions, run.seed, step, run.device)
+
+    run.fit("text_encoder", model, batch_at, lambda batch: text.loss(model, batch[0], batch[1]), learning_rate=1e-3)
+    return text_encoder
+
+
+def train_video_vae(run: Run) -> VideoVAE:
+    """Pixels to latents and back, from crops that are painted as they are needed."""
+    torch.manual_seed(run.seed)
+    model = VideoVAE(run.config.video_vae).to(run.device)
+
+    def batch_at(step: int) -> Tensor:
+        return pixel_batch(run.scale.crops, run.seed, step, run.device)
+
+    model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, 17)]))
+    run.fit(
+        "video_vae",
+        model,
+        batch_at,
+        lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE),
+        learning_rate=4e-4,
+    )
+    model.set_statistics(*vae.latent_statistics(model, (batch_at(-i) for i in range(1, 33))))
+    return model
+
+
+def make_clips(run: Run, video_vae: VideoVAE) -> LatentClips:
+    """Whole clips, painted and encoded once: what all later parts learn from."""
+    folder, num_frames = run.folder / "clips", run.scale.clip_frames
+    if run.finished("latent_vqvae") is None:
+        with run.budget.stage("clips"):
+            write_clips(
+                video_vae,
+                folder,
+                num_frames=num_frames,
+                image_size=run.config.height,
+                seed=run.seed,
+                seconds=run.budget.allowance("clips"),
+                most=run.scale.most_clips,
+                device=run.device,
+                precision=run.precision,
+                stop=run.stop,
+            )
+    if run.stop():
+        raise Interrupted
+    clips = read_clips(folder, num_frames, run.device)
+    run.on_event(f"clips: {len(clips.scenes)} of {num_frames} frames")
+    return clips
+
+
+def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, clips: LatentClips) -> LatentVQVAE:
+    """Latents to codes and back to a condition (2.1)."""
+    torch.manual_seed(run.seed)
+    model = LatentVQVAE(config).to(run.device)
+    length = vqvae.DIORAMA_VQVAE.num_latents
+
+    def batch_at(step: int) -> Tensor:
+        draw = random.Random(f"{run.seed} {stage} {step}")
+        latents = clips.latents
+        windows = []
+        for _ in range(run.scale.vqvae_clips):
+            start = config.ratio[0] * draw.randint(0, (latents.shape[2] - length) // config.ratio[0])
+            windows.append(latents[draw.randrange(len(latents)), :, start : start + length])
+        return torch.stack(windows).float()
+
+    training = vqvae.VQVAETraining(model, vqvae.DIORAMA_VQVAE, batch_at)
+
+    def after_step(step: int) -> None:
+        autoencoder_steps = run.budget.steps[stage] // 4
+        training.settings = replace(training.settings, autoencoder_steps=autoencoder_steps)
+        training.after_step(step)
+
+    run.fit(
+        stage,
+        model,
+        batch_at,
+        training.loss,
+        learning_rate=5e-4,
+        after_step=after_step,
+        extra=training.codebook.state_dict,
+        load_extra=training.codebook.load_state_dict,
+    )
+    return model
+
+
+def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips) -> ARTransformer:
+    """Codes from text, with the text encoder that it reads, which learns on."""
+    torch.manual_seed(run.seed)
+    transformer = ARTransformer(run.config.ar)
+    model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
+    model.requires_grad_(True)
+    codes = encode_clips(fine, clips.latents)
+    settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
+    longest = run.config.ar.window_frames
+
+    def batch_at(step: int) -> tuple[list[str], Tensor]:
+        window = longest if step % 2 == 0 else longest // 2 + 1
+        return code_windows(
+            codes,
+            clips.scenes,
+            batch=max(1, run.scale.ar_frames // window),
+            window=window,
+            frames_per_code=VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0],
+            draw=random.Random(f"{run.seed} ar {step}"),
+        )
+
+    run.fit(
+        "ar",
+        model,
+        batch_at,
+        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], settings),
+        learning_rate=1e-3,
+        weight_decay=0.02,
+    )
+    return transformer
+
+
+def train_dit(run: Run, coarse: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
+    """Latents from noise, text and the condition of the coarser codes (2.2, 2.3)."""
+    torch.manual_seed(run.seed)
+    model = STDiT3(run.config.dit, run.config.injection).to(run.device)
+    conditions = decode_clips(coarse, encode_clips(coarse, clips.latents))
+    segments = run.config.segments
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        draw = random.Random(f"{run.seed} dit {step}")
+        window = segments.num_latents if step % 3 == 0 else draw.randint(segments.overlap + 1, 2 * segments.overlap)
+        prompts, latents, condition = latent_windows(
+            clips,
+            conditions,
+            batch=max(1, run.scale.dit_frames // window),
+            window=window,
+            frames_per_latent=VideoVAE.temporal_ratio,
+            draw=draw,
+        )
+        with torch.no_grad():
+            features, mask = text_encoder.encode(prompts)
+        return latents, features, mask, condition
+
+    run.fit(
+        "dit",
+        model,
+        batch_at,
+        lambda batch: dit.loss(model, batch[0], batch[1], batch[2], batch[3], dit.DIORAMA_DIT),
+        learning_rate=8e-4,
+        weight_decay=0.01,
+    )
+    return model
+
+
+def train_classifier(run: Run) -> AttributeClassifier:
+    """The reader of frames that measures how well a video shows its prompt."""
+    torch.manual_seed(run.seed)
+    model = AttributeClassifier(classifier.VISIBLE).to(run.device)
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
+        return picture_batch(run.scale.pictures, classifier.VISIBLE, run.config.height, run.seed, step, run.device)
+
+    run.fit(
+        "classifier",
+        model,
+        batch_at,
+        lambda batch: classifier.loss(model, batch[0], batch[1]),
+        learning_rate=2e-3,
+        weight_decay=0.01,
+    )
+    return model

@@ -1,0 +1,129 @@
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from arlon_cli.cli.app import run
+from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.storage.video import probe, read_metadata
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def generate(checkpoint: Path, *arguments: str) -> int:
+    return run(["generate", "a red hill", "--model", str(checkpoint), "--device", "cpu", *arguments])
+
+
+def test_the_path_alone_is_on_stdout(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tiny_checkpoint, "--frames", "22", "--seed", "3") == 0
+    out, err = capsys.readouterr()
+    assert out == "a-red-hill-3.mp4\n"
+    assert "Segment 2 of 2" in err
+    assert probe(here / "a-red-hill-3.mp4").num_frames == 22
+
+
+def test_json_and_quiet(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tiny_checkpoint, "--seconds", "0.5", "--json", "-q", "-o", "clip.mp4") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    result = json.loads(out)
+    assert (result["path"], result["num_frames"], result["seed"]) == ("clip.mp4", 12, 0)
+
+
+def test_unknown_words_warn_and_render(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "a dragon", "--model", str(tiny_checkpoint), "--frames", "4"]) == 0
+    assert "never saw this word: dragon; `arlon models show tiny`" in capsys.readouterr().err
+
+
+def test_an_existing_file_stays(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "clip.mp4").write_text("mine")
+    assert generate(tiny_checkpoint, "--frames", "4", "-o", "clip.mp4") == 2
+    assert (here / "clip.mp4").read_text() == "mine"
+    assert generate(tiny_checkpoint, "--frames", "4", "-o", "clip.mp4", "--overwrite") == 0
+    assert probe(here / "clip.mp4").num_frames == 4
+
+
+def test_an_interrupted_run_goes_on_to_the_same_file(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARLON_CACHE_DIR", str(here / "other"))
+    assert generate(tiny_checkpoint, "--frames", "50", "-o", "whole.mp4") == 0
+    monkeypatch.setenv("ARLON_CACHE_DIR", str(here / "cache"))
+    denoise = Pipeline.denoise
+
+    def stop(self, job, *rest):  # type: ignore[no-untyped-def]
+        if job.segment.index == 2:
+            raise KeyboardInterrupt
+        return denoise(self, job, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "denoise", stop)
+        capsys.readouterr()
+        assert generate(tiny_checkpoint, "--frames", "50", "-o", "clip.mp4", "-q") == 130
+        out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "same command goes on" in err
+    assert {path.name for path in here.iterdir() if path.is_file()} == {"whole.mp4"}
+    assert generate(tiny_checkpoint, "--frames", "50", "-o", "clip.mp4", "--json", "-q") == 0
+    assert json.loads(capsys.readouterr().out)["resumed_segments"] == 2
+    assert (here / "clip.mp4").read_bytes() == (here / "whole.mp4").read_bytes()
+
+
+def test_a_storyboard(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "board.yaml").write_text("seed: 4\nshots: [{prompt: a hill, frames: 20}, {prompt: sea, seconds: 1}]\n")
+    assert run(["storyboard", "board.yaml", "--model", str(tiny_checkpoint), "-q"]) == 0
+    assert capsys.readouterr().out == "board-4.mp4\n"
+    assert probe(here / "board-4.mp4").num_frames == 44
+    made = read_metadata(here / "board-4.mp4")
+    assert made is not None
+    assert [(shot.prompt, shot.num_frames) for shot in made.shots] == [("a hill", 20), ("sea", 24)]
+
+
+def test_info_gives_the_command_that_makes_it_again(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tiny_checkpoint, "--frames", "9", "--no-ar", "--guidance", "2.5", "-o", "clip.mp4", "-q") == 0
+    capsys.readouterr()
+    assert run(["info", "clip.mp4", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["num_frames"], facts["guidance"], facts["codes"]) == (9, 2.5, "none")
+    again = shlex.split(facts["again"])[1:]
+    again[again.index("--model") + 1] = str(tiny_checkpoint)
+    again[again.index("-o") + 1] = "again.mp4"
+    assert run(again) == 0
+    frames = [read_metadata(here / name) for name in ("clip.mp4", "again.mp4")]
+    assert frames[0] == frames[1]
+    assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
+
+
+def test_no_metadata_on_request(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tiny_checkpoint, "--frames", "4", "-o", "clip.mp4", "-q", "--no-metadata") == 0
+    assert read_metadata(here / "clip.mp4") is None
+    capsys.readouterr()
+    assert run(["info", "clip.mp4"]) == 0
+    assert "unknown" in capsys.readouterr().out
+
+
+def test_info_on_a_checkpoint(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["info", str(tiny_checkpoint)]) == 0
+    assert "name: tiny" in capsys.readouterr().out
+
+
+def test_the_cache_can_be_seen_and_cleared(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tiny_checkpoint, "--frames", "22", "-o", "clip.mp4", "-q") == 0
+    capsys.readouterr()
+    assert run(["cache", "show"]) == 0
+    assert "latents: 2 files" in capsys.readouterr().out
+    assert run(["cache", "clear"]) == 0
+    assert run(["cache", "show"]) == 0
+    assert "latents: 0 files" in capsys.readouterr().out

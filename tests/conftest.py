@@ -1,0 +1,120 @@
+"""A tiny model of random weights, small enough to render a video in well under a second."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from arlon_cli.config import DIORAMA, ModelConfig
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.attribute_classifier import AttributeClassifier
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
+from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.storage.checkpoint import save_checkpoint
+
+TINY = replace(
+    DIORAMA,
+    name="tiny",
+    height=32,
+    width=32,
+    text_encoder=replace(
+        DIORAMA.text_encoder, vocab_size=64, width=16, num_layers=1, num_heads=2, ffn_width=16, max_tokens=12
+    ),
+    video_vae=replace(DIORAMA.video_vae, latent_channels=4, widths=(8, 8, 8), num_res_blocks=1),
+    latent_vqvae=replace(
+        DIORAMA.latent_vqvae,
+        latent_channels=4,
+        width=8,
+        num_res_blocks=1,
+        num_heads=2,
+        codebook_size=16,
+        codebook_dim=8,
+    ),
+    latent_vqvae_coarse=replace(
+        DIORAMA.latent_vqvae_coarse,
+        latent_channels=4,
+        width=8,
+        num_res_blocks=1,
+        num_heads=2,
+        codebook_size=16,
+        codebook_dim=8,
+    ),
+    ar=replace(
+        DIORAMA.ar,
+        text_width=16,
+        max_text_tokens=12,
+        codebook_size=16,
+        code_height=2,
+        code_width=2,
+        window_frames=4,
+        width=16,
+        num_layers=1,
+        num_heads=2,
+        ffn_width=16,
+    ),
+    dit=replace(
+        DIORAMA.dit,
+        in_channels=4,
+        hidden_size=32,
+        depth=1,
+        num_heads=2,
+        caption_channels=16,
+        model_max_length=12,
+        input_sq_size=4,
+    ),
+    injection=replace(DIORAMA.injection, condition_channels=4, layers=(0,)),
+    segments=replace(DIORAMA.segments, num_latents=5, overlap=2),
+    sampling=replace(DIORAMA.sampling, num_steps=2),
+)
+WORDS = ("a", "red", "blue", "hill", "sea", "under", "snow")
+
+
+def tiny_parts(config: ModelConfig) -> dict[str, nn.Module]:
+    """The parts of a config, with weights from a fixed seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts: dict[str, nn.Module] = {
+            "text_encoder": TextEncoder(config.text_encoder, build_tokenizer(WORDS, config.text_encoder)),
+            "video_vae": VideoVAE(config.video_vae),
+            "latent_vqvae": LatentVQVAE(config.latent_vqvae),
+            "latent_vqvae_coarse": LatentVQVAE(config.latent_vqvae_coarse),
+            "ar": ARTransformer(config.ar),
+            "dit": STDiT3(config.dit, config.injection),
+            "classifier": AttributeClassifier({"family": ("hill", "sea"), "colour": ("red", "blue", "none")}),
+        }
+        for parameter in parts["dit"].parameters():
+            nn.init.normal_(parameter, std=0.1)  # no gate closed: text, codes and steps all count
+    return parts
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """The tiny model's configuration."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_modules() -> dict[str, nn.Module]:
+    """The tiny model's parts; not to be changed."""
+    return tiny_parts(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_modules: dict[str, nn.Module]) -> Path:
+    """The folder of a tiny checkpoint; not to be changed."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    save_checkpoint(folder, TINY, tiny_modules, torch.float32)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a store and a configuration folder of its own."""
+    monkeypatch.setenv("ARLON_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("ARLON_CONFIG_DIR", str(tmp_path / "config"))
+    for name in ("ARLON_DEBUG", "ARLON_CACHE_SIZE"):
+        monkeypatch.delenv(name, raising=False)

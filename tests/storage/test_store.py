@@ -1,0 +1,89 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.store import Store, artifact_key, parse_size
+
+TENSORS = {"latents": torch.arange(250, dtype=torch.float32)}  # about 1 kB
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    assert store.read("latents", "abc") is None
+    store.write("latents", "abc", TENSORS)
+    found = store.read("latents", "abc")
+    assert found is not None
+    assert torch.equal(found["latents"], TENSORS["latents"])
+    assert store.read("codes", "abc") is None
+
+
+def test_keys_depend_on_every_value_and_not_on_order() -> None:
+    assert artifact_key(a=1, b=[2, "x"]) == artifact_key(b=[2, "x"], a=1)
+    assert len({artifact_key(a=1), artifact_key(a=2), artifact_key(b=1), artifact_key(a="1")}) == 4
+
+
+def test_a_damaged_file_is_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    store.write("latents", "abc", TENSORS)
+    path = store.path("latents", "abc")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert store.read("latents", "abc") is None
+    assert not path.exists()
+
+
+def test_the_least_recently_used_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path, 3500)
+    for age, key in enumerate(("first", "second", "third")):
+        store.write("latents", key, TENSORS)
+        os.utime(store.path("latents", key), (1000 + age, 1000 + age))
+    assert store.read("latents", "first") is not None  # a use
+    store.write("codes", "fourth", TENSORS)
+    assert store.read("latents", "second") is None
+    assert all(store.read(kind, key) for kind, key in (("latents", "first"), ("latents", "third"), ("codes", "fourth")))
+
+
+def test_what_is_written_stays_even_beyond_the_limit(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10)
+    store.write("latents", "only", TENSORS)
+    assert store.read("latents", "only") is not None
+    assert store.evict(limit=0) > 0
+    assert store.read("latents", "only") is None
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    store = Store(tmp_path, 3000)
+    threads = [threading.Thread(target=lambda i=i: store.write("latents", f"key{i % 3}", TENSORS)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert all(store.read(kind, path.stem) is not None for kind, path, _ in list(store.artifacts()))
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArlonError, match="ARLON_CACHE_DIR"):
+        Store(tmp_path / "file", 10**6).write("latents", "abc", TENSORS)
+
+
+def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARLON_CACHE_DIR", str(tmp_path / "here"))
+    assert Store.from_environment() == Store(tmp_path / "here", 10 * 10**9)
+    monkeypatch.setenv("ARLON_CACHE_SIZE", "1.5 MB")
+    assert Store.from_environment().limit == 1_500_000
+
+
+@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("5k", 5000), ("500MB", 5 * 10**8), ("2 gb", 2 * 10**9)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1 PB", "1e3"])
+def test_no_sizes(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_size(text)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
+from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata
+
+MADE = VideoMetadata(
+    version="0.1.0",
+    model="tiny",
+    model_digest="abc",
+    shots=(ShotRecord('A "red"; hill = #1 \\ of 火山\nand more', 9, False), ShotRecord("Second", 8, True)),
+    seed=3,
+    num_steps=4,
+    guidance_scale=1.5,
+    use_ar=True,
+    width=32,
+    height=16,
+    fps=24,
+    dtype="float32",
+    last_latents="def",
+)
+
+
+def clip(num_frames: int) -> np.ndarray:
+    """Frames (n, 16, 32, 3) that get brighter."""
+    return np.broadcast_to(
+        np.linspace(20, 230, num_frames).astype(np.uint8)[:, None, None, None], (num_frames, 16, 32, 3)
+    )
+
+
+def write(path: Path, frames: np.ndarray, comment: str = "") -> None:
+    with VideoWriter(path, width=32, height=16, fps=24, comment=comment) as writer:
+        for chunk in np.array_split(frames, 3):
+            writer.write(chunk)
+
+
+@pytest.mark.parametrize("num_frames", [3, 4, 50])
+def test_every_frame_is_there(tmp_path: Path, num_frames: int) -> None:
+    path = tmp_path / "clip.mp4"
+    write(path, clip(num_frames))
+    info = probe(path)
+    assert (info.width, info.height, info.fps, info.num_frames) == (32, 16, 24.0, num_frames)
+    frames = np.stack(list(read_frames(path, width=32, height=16)))
+    assert frames.shape == clip(num_frames).shape
+    assert np.abs(frames.astype(int) - clip(num_frames)).max() < 12
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["clip.mp4"]
+
+
+def test_metadata_survives(tmp_path: Path) -> None:
+    write(tmp_path / "clip.mp4", clip(5), MADE.to_json())
+    assert read_metadata(tmp_path / "clip.mp4") == MADE
+    write(tmp_path / "plain.mp4", clip(5))
+    assert read_metadata(tmp_path / "plain.mp4") is None
+
+
+def test_frames_are_resampled_in_time(tmp_path: Path) -> None:
+    write(tmp_path / "clip.mp4", clip(24))
+    assert len(list(read_frames(tmp_path / "clip.mp4", width=32, height=16, fps=12))) == 12
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write(path, clip(4))
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), VideoWriter(path, width=32, height=16, fps=24, comment="") as writer:
+        writer.write(clip(4))
+        raise RuntimeError
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["clip.mp4"]
+
+
+def test_a_writer_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ArlonError, match=r"Could not write .*No such file"):
+        write(tmp_path / "nowhere" / "clip.mp4", clip(4))
+
+
+def test_no_frames_no_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises((ArlonError, InputError)),
+        VideoWriter(tmp_path / "clip.mp4", width=32, height=16, fps=24, comment=""),
+    ):
+        pass
+    assert not [file for file in tmp_path.iterdir() if file.is_file()]
+
+
+def test_odd_sizes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="33x16"):
+        VideoWriter(tmp_path / "clip.mp4", width=33, height=16, fps=24, comment="")
+
+
+def test_what_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "letter.mp4").write_text("Dear")
+    with pytest.raises(InputError, match="no video"):
+        probe(tmp_path / "letter.mp4")
+    with pytest.raises(InputError, match="no video"):
+        list(read_frames(tmp_path / "letter.mp4", width=32, height=16))
+    with pytest.raises(InputError, match="no file"):
+        probe(tmp_path / "nothing.mp4")
+
+
+def test_other_comments_are_no_metadata() -> None:
+    for text in ("", "nice", "[]", "{}", '{"arlon": {"shots": []}}'):
+        assert VideoMetadata.from_json(text) is None
