@@ -207,7 +207,7 @@ DIORAMA = ModelConfig(
         width=256,
         num_layers=8,
         num_heads=4,
-        ffn_width=1024,
+        ffn_width=960,
         dropout=0.0,
     ),
     dit=STDiT3Config(
@@ -217,7 +217,7 @@ DIORAMA = ModelConfig(
         hidden_size=256,
         depth=6,
         num_heads=4,
-        mlp_ratio=4.0,
+        mlp_ratio=3.0,
         caption_channels=192,
         model_max_length=80,
         qk_norm=True,

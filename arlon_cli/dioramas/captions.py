@@ -4,7 +4,7 @@ import random
 import re
 
 from arlon_cli.dioramas.grammar import CHANGES, GRAMMAR
-from arlon_cli.dioramas.scene import Scene
+from arlon_cli.dioramas.scene import FAMILIES, LEGAL, Scene
 
 MAX_TOKENS = 75
 _SYMBOL = re.compile(r"\{(\w+)\}")
@@ -37,7 +37,9 @@ def caption(scene: Scene, span_index: int, seed: int) -> str:
 
 def vocabulary() -> list[str]:
     """Every token that `caption` can emit, sorted."""
-    pieces = [piece for table in (GRAMMAR, CHANGES) for pieces in table.values() for piece in pieces]
+    unpainted = set(LEGAL) - set(FAMILIES)
+    rules = [*GRAMMAR.items(), *CHANGES.items()]
+    pieces = [piece for name, pieces in rules if name.split()[0] not in unpainted for piece in pieces]
     words = {word for piece in pieces for word in tokens(_SYMBOL.sub(" ", piece.replace("[", " ").replace("]", " ")))}
     return sorted(words | {"a", "an", ".", ","})
 
