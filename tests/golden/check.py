@@ -1,10 +1,12 @@
 """Compare with tensors that other implementations computed: `python tests/golden/check.py FILE...`
 
 Prints the largest absolute error of every output and exits with 1 where one is above 1e-4 or a file is not understood.
-Files are safetensors with `weights.*`, `in.*`, `out.*`, `sample.*` and the configuration as metadata.
+Files are safetensors with `weights.*`, `in.*`, `out.*`, `sample.*`, `pipe.*` and the configuration as metadata; they hold
+an STDiT3 or a temporal VAE, told apart by the names of their weights.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from arlon_cli.config import STDiT3Config
+from arlon_cli.models.opensora_vae import ChunkedTemporalVAE, TemporalVAEConfig
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 
@@ -26,7 +29,9 @@ def errors(file: Path) -> dict[str, float]:
         metadata = stored.metadata() or {}
     if "weights.rope.freqs" in tensors:
         return stdit3_errors(tensors, metadata)
-    raise ValueError("not supported")
+    if "weights.encoder.conv_in.conv.weight" in tensors:
+        return temporal_vae_errors(tensors, metadata)
+    raise ValueError("neither an STDiT3 nor a temporal VAE")
 
 
 @torch.no_grad()
@@ -41,8 +46,7 @@ def stdit3_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[
         **json.loads(metadata["config"]),
     )
     model = STDiT3(config).eval()
-    weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(weights(tensors), strict=True)
     x, timestep, mask, x_mask = (tensors[f"in.{name}"] for name in ("x", "timestep", "mask", "x_mask"))
     text = tensors["in.y"].squeeze(1)
     video = {name: tensors[f"in.{name}"][:1] for name in ("fps", "height", "width")}
@@ -72,9 +76,37 @@ def stdit3_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[
         # noise that the file does not hold: what came of it cannot be computed again.
         print("sample.out_cond: NOT COMPARED, it depends on noise that is not in the file")
 
-    found = {name: (output - tensors[name]).abs().max().item() for name, output in outputs.items()}
+    found = compared(outputs, tensors)
     found["sample.timesteps / 1000"] = (torch.tensor(timesteps) - tensors["sample.timesteps"]).abs().max().item() / 1000
     return found
+
+
+@torch.no_grad()
+def temporal_vae_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, float]:
+    """Errors of single chunks, and of a clip in chunks with shift and scale."""
+    config = {n: tuple(v) if isinstance(v, list) else v for n, v in json.loads(metadata["config"]).items()}
+    model = ChunkedTemporalVAE(TemporalVAEConfig(**config)).eval()
+    model.temporal_vae.load_state_dict(weights(tensors), strict=True)
+    outputs = {}
+    for length in (name.removeprefix("in.x") for name in tensors if name.startswith("in.x")):
+        frames = tensors[f"in.x{length}"]
+        outputs[f"out.mean{length}"], outputs[f"out.logvar{length}"] = model.temporal_vae.posterior(frames)
+        outputs[f"out.decoded{length}"] = model.temporal_vae.reconstruct(tensors[f"out.mean{length}"], frames.shape[2])
+    if "pipe.in" in tensors:
+        outputs["pipe.latents"] = model.encode(tensors["pipe.in"])
+        outputs["pipe.decoded"] = model.decode(tensors["pipe.latents"], tensors["pipe.in"].shape[2])
+    return compared(outputs, tensors)
+
+
+def weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict in a file."""
+    return {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+
+
+def compared(outputs: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, float]:
+    """The largest absolute error of each output that the file holds too; another shape is an infinite error."""
+    shared = {name: (output, tensors[name]) for name, output in outputs.items() if name in tensors}
+    return {name: (a - b).abs().max().item() if a.shape == b.shape else math.inf for name, (a, b) in shared.items()}
 
 
 def main(files: list[str]) -> int:
