@@ -178,9 +178,9 @@ DIORAMA = ModelConfig(
     width=128,
     fps=24,
     text_encoder=TextEncoderConfig(vocab_size=1536, width=192, num_layers=3, num_heads=4, ffn_width=384, max_tokens=80),
-    video_vae=VideoVAEConfig(latent_channels=12, widths=(64, 128, 192), num_res_blocks=2),
+    video_vae=VideoVAEConfig(latent_channels=16, widths=(64, 128, 192), num_res_blocks=2),
     latent_vqvae=LatentVQVAEConfig(
-        latent_channels=12,
+        latent_channels=16,
         ratio=(2, 2, 2),
         width=112,
         num_res_blocks=2,
@@ -189,7 +189,7 @@ DIORAMA = ModelConfig(
         codebook_dim=256,
     ),
     latent_vqvae_coarse=LatentVQVAEConfig(
-        latent_channels=12,
+        latent_channels=16,
         ratio=(2, 4, 4),
         width=112,
         num_res_blocks=2,
@@ -211,7 +211,7 @@ DIORAMA = ModelConfig(
         dropout=0.0,
     ),
     dit=STDiT3Config(
-        in_channels=12,
+        in_channels=16,
         pred_sigma=False,
         patch_size=(1, 2, 2),
         hidden_size=256,
@@ -224,7 +224,7 @@ DIORAMA = ModelConfig(
         input_sq_size=128,
     ),
     injection=SemanticInjectionConfig(
-        condition_channels=12,
+        condition_channels=16,
         layers=(0, 1, 2),
         fusion="adaptive_norm",
         condition_noise="uncertainty",

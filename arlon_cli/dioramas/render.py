@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.dioramas.families.aquarium import Aquarium
+from arlon_cli.dioramas.families.aurora import Aurora
 from arlon_cli.dioramas.families.balloon import Balloon
 from arlon_cli.dioramas.families.bear import Bear
 from arlon_cli.dioramas.families.city import City
@@ -35,6 +36,7 @@ PAINTERS: dict[str, Callable[[Kit], Painter]] = {
     "lake": Lake,
     "city": City,
     "waterfall": Waterfall,
+    "aurora": Aurora,
 }
 CPU_CHUNK, GPU_CHUNK = 8, 256
 

@@ -18,6 +18,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
         "lake",
         "city",
         "waterfall",
+        "aurora",
     ),
     "time": ("dawn", "day", "sunset", "night"),
     "weather": ("clear", "cloudy", "rain", "snow", "fog", "storm", "none"),

@@ -15,7 +15,7 @@ from arlon_cli.errors import InputError
 from arlon_cli.models.layers import CausalConv3d, Downsample, RMSNorm, Stream, Upsample
 
 _PATCH = (4, 8, 8)
-_FIRST_LOGVAR = -6.0  # the posterior starts narrow beside latents of about unit variance
+_FIRST_LOGVAR = -9.0  # the posterior starts narrow beside the channels of least variance
 
 
 class VideoVAE(nn.Module):

@@ -36,17 +36,19 @@ from arlon_cli.training.data import (
     write_clips,
 )
 from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
+from arlon_cli.training.samples import Samples
 
 SHARES = {
     "text_encoder": 3,
-    "video_vae": 18,
-    "clips": 15,
-    "latent_vqvae": 8,
-    "latent_vqvae_coarse": 5,
-    "ar": 26,
-    "dit": 32,
-    "classifier": 4,
+    "video_vae": 11,
+    "clips": 14,
+    "latent_vqvae": 7,
+    "latent_vqvae_coarse": 4,
+    "ar": 21,
+    "dit": 24,
+    "classifier": 3,
 }
+_PATCH_SCENES = 160  # whose patches the video VAE starts from
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ class Run:
         """The weights of a stage that is done."""
         file = self.folder / stage / "trained.safetensors"
         return load_file(file, device=str(self.device)) if file.exists() else None
+
+    def begun(self, stage: str) -> bool:
+        """Whether there is something of a stage to go on from."""
+        return any((self.folder / stage / name).exists() for name in ("state.safetensors", "trained.safetensors"))
 
     def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
         """How many steps the stage takes: as many as fit into its share of the budget, settled once."""
@@ -212,11 +218,17 @@ def train_diorama(
     )
     text_encoder = train_text_encoder(run)
     video_vae = train_video_vae(run)
+    samples = Samples(folder / "samples", run.config, video_vae)
+    samples.reconstructions()
     clips = make_clips(run, video_vae)
     fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, clips)
+    samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
+    samples.conditions("latent_vqvae_coarse", coarse)
     transformer = train_ar(run, fine, text_encoder, clips)
+    samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, coarse, text_encoder, clips)
+    samples.videos(text_encoder, transformer, fine, stdit)
     parts = {
         "text_encoder": text_encoder,
         "video_vae": video_vae,
@@ -253,7 +265,9 @@ def train_video_vae(run: Run) -> VideoVAE:
     def batch_at(step: int) -> Tensor:
         return pixel_batch(run.scale.crops, run.seed, step, run.device)
 
-    model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, 17)]))
+    if not run.begun("video_vae"):
+        scenes = run.scale.crops.scenes
+        model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, _PATCH_SCENES // scenes + 1)]))
     run.fit(
         "video_vae",
         model,

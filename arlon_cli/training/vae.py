@@ -1,4 +1,4 @@
-"""What the video VAE is trained on: differences of pixels and of their gradients in space and time, and a little KL."""
+"""What the video VAE is trained on: errors of pixels and of their gradients in space and time, and a little KL."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from arlon_cli.models.video_vae import VideoVAE
 
 @dataclass(frozen=True)
 class VAESettings:
-    """Weights of the loss, beside 1 for the pixels' own differences; the KL is the mean over latents."""
+    """Weights of the loss, beside 1 for the pixels' absolute error; the KL is the mean over latents."""
 
+    square_weight: float
     gradient_weight: float
     kl_weight: float
 
 
 DIORAMA_VAE = VAESettings(
+    square_weight=4.0,
     gradient_weight=0.5,
     kl_weight=1e-6,
 )
@@ -32,8 +34,9 @@ def vae_loss(vae: VideoVAE, pixels: Tensor, settings: VAESettings) -> tuple[Tens
     # differencing is linear: the error's differences are those between the two gradients
     gradient = torch.stack([error.diff(dim=dim).abs().mean() for dim in (2, 3, 4)]).mean()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    loss = l1 + settings.gradient_weight * gradient + settings.kl_weight * kl
-    psnr = 10 * torch.log10(4 / error.square().mean().clamp_min(1e-12))
+    square = error.square().mean()
+    loss = l1 + settings.square_weight * square + settings.gradient_weight * gradient + settings.kl_weight * kl
+    psnr = 10 * torch.log10(4 / square.clamp_min(1e-12))
     metrics = {"l1": l1, "gradient": gradient, "kl": kl, "psnr": psnr}
     return loss, {name: value.detach() for name, value in metrics.items()}
 

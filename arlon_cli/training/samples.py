@@ -1,0 +1,116 @@
+"""Sample sheets: what each part can do after its training, on scenes that it was not trained on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.dioramas import FAMILIES, Scene, caption, render, sample_scene
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.text_encoder import TextEncoder
+from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.sampling.autoregressive import Span, draft
+from arlon_cli.sampling.rectified_flow import RectifiedFlow
+from arlon_cli.storage.sheet import write_sheet
+from arlon_cli.training.data import HELD_OUT
+
+_SHOWN = 4  # frames of each clip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Writes PNG sheets into `folder`, a row per family: the world's own frames, and beside them the model's."""
+
+    folder: Path
+    config: ModelConfig
+    vae: VideoVAE
+
+    @torch.inference_mode()
+    def reconstructions(self) -> None:
+        """`video_vae.png`: each clip, encoded and decoded."""
+        self._compare("video_vae", lambda latents: latents)
+
+    @torch.inference_mode()
+    def conditions(self, name: str, vqvae: LatentVQVAE) -> None:
+        """`NAME.png`: F of each clip's codes, decoded."""
+        self._compare(name, lambda latents: vqvae.decode(vqvae.encode(latents))[:, :, : latents.shape[2]])
+
+    @torch.inference_mode()
+    def drafts(self, text_encoder: TextEncoder, ar: ARTransformer, vqvae: LatentVQVAE) -> None:
+        """`ar.png`: a held-out caption's clip, and F of the codes that were drafted for the caption."""
+        drafted = iter([vqvae.decode(self._draft(row, text_encoder, ar)) for row in range(len(FAMILIES))])
+        self._compare("ar", lambda latents: next(drafted)[:, :, : latents.shape[2]])
+
+    @torch.inference_mode()
+    def videos(self, text_encoder: TextEncoder, ar: ARTransformer, vqvae: LatentVQVAE, dit: STDiT3) -> None:
+        """`dit.png`: a held-out caption's clip, and what all the parts together make of the caption."""
+        config, device = self.config, next(dit.parameters()).device
+        sampling, flow = config.sampling, RectifiedFlow()
+        size = {
+            "fps": torch.tensor([float(config.fps)], device=device),
+            "height": torch.tensor([float(config.height)], device=device),
+            "width": torch.tensor([float(config.width)], device=device),
+        }
+        made = []
+        for row in range(len(FAMILIES)):
+            condition = vqvae.decode(self._draft(row, text_encoder, ar))[:, :, : config.segments.num_latents]
+            text, text_mask = text_encoder.encode([self._caption(row)])
+
+            def network(
+                x_t: Tensor,
+                timestep: Tensor,
+                x_mask: Tensor | None,
+                text: Tensor = text,
+                text_mask: Tensor = text_mask,
+                condition: Tensor = condition,
+            ) -> Tensor:
+                return dit(x_t, timestep, text, text_mask=text_mask, x_mask=x_mask, condition=condition, **size)
+
+            noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(row)).to(device)
+            z = flow.initial(noise, condition, sampling.start_timestep)
+            timesteps = flow.timesteps(sampling.num_steps, sampling.start_timestep)
+            *_, z = flow.sample(network, z, timesteps, guidance_scale=1.0)
+            made.append(z)
+        clips = iter(made)
+        self._compare("dit", lambda latents: next(clips))
+
+    def _compare(self, name: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Decode what `change` makes of each family's latents, beside the frames that they came from."""
+        device = next(self.vae.parameters()).device
+        num_frames = VideoVAE.temporal_ratio * self.config.segments.num_latents
+        rows = []
+        for row in range(len(FAMILIES)):
+            pixels = render([self._scene(row)], torch.arange(num_frames), self.config.height, device)[0]
+            latents = self.vae.encode((pixels * 2 - 1).transpose(0, 1)[None])
+            decoded = (self.vae.decode(change(latents))[0].transpose(0, 1).float() + 1) / 2
+            shown = torch.linspace(0, num_frames - 1, _SHOWN).long()
+            frames = torch.cat([pixels[shown], decoded[shown]])
+            rows.append((frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_sheet(rows, self.folder / f"{name}.png")
+
+    def _draft(self, row: int, text_encoder: TextEncoder, ar: ARTransformer) -> Tensor:
+        """Codes (1, t, h, w) of one segment for the caption of a row."""
+        sampling, ratio = self.config.sampling, self.config.latent_vqvae.ratio[0]
+        text, text_mask = text_encoder.encode([self._caption(row), ""])
+        frames = draft(
+            ar,
+            [Span(text[0], text_mask[0], -(-self.config.segments.num_latents // ratio))],
+            seed=row,
+            temperature=sampling.ar_temperature,
+            top_k=sampling.ar_top_k,
+            guidance_scale=sampling.ar_guidance_scale,
+            null=(text[1], text_mask[1]),
+        )
+        return torch.stack(list(frames))[None]
+
+    def _scene(self, row: int) -> Scene:
+        return sample_scene(HELD_OUT + row, family=FAMILIES[row], num_frames=256)
+
+    def _caption(self, row: int) -> str:
+        return caption(self._scene(row), 0, row)
