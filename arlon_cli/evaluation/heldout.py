@@ -34,20 +34,20 @@ def part_numbers(
     """The numbers of each part of a checkpoint, on at least two held-out scenes."""
     config = checkpoint.config
     numbers: dict[str, Numbers] = {}
-    on_event("video VAE")
+    on_event("Measuring the video VAE")
     vae = cast(VideoVAE, checkpoint.load("video_vae", device, dtype))
-    coded = [code_clip(vae, held_out_clip(item, config.height, device)) for item in items]
+    coded = [code_clip(vae, held_out_clip(item, CLIP_FRAMES, config.height, device)) for item in items]
     numbers["video_vae"] = {"psnr_db": sum(psnr for _, psnr in coded) / len(coded)}
     latents = torch.cat([clip for clip, _ in coded])
     codes = {}
     for part in ("latent_vqvae", "latent_vqvae_coarse"):
-        on_event(part.replace("_", " "))
+        on_event(f"Measuring the {part.replace('_', ' ')}")
         vqvae = cast(LatentVQVAE, checkpoint.load(part, device, dtype))
         codes[part] = torch.cat([vqvae.encode(clips) for clips in latents.split(_CHUNK)])
         usage, perplexity = codebook_use(codes[part], vqvae.config.codebook_size)
         error = condition_error(vqvae, latents, codes[part])
         numbers[part] = {"usage": usage, "perplexity": perplexity, "relative_error": error}
-    on_event("AR Transformer")
+    on_event("Measuring the AR Transformer")
     text_encoder = cast(TextEncoder, checkpoint.load("text_encoder", device, dtype))
     ar = cast(ARTransformer, checkpoint.load("ar", device, dtype))
     prompts = [item.prompt for item in items]
@@ -56,15 +56,15 @@ def part_numbers(
         f"nats_per_code_with_{name}": ar_cross_entropy(text_encoder, ar, texts, codes["latent_vqvae"])
         for name, texts in told.items()
     }
-    on_event("classifier")
+    on_event("Measuring the classifier")
     classifier = cast(AttributeClassifier, checkpoint.load("classifier", device, torch.float32))
     numbers["classifier"] = classifier_accuracy(classifier, items, config.height)
     return numbers
 
 
-def held_out_clip(item: HeldOut, size: int, device: torch.device) -> Tensor:
-    """Pixels (1, 3, CLIP_FRAMES, size, size) in [-1, 1] of the beginning of a scene."""
-    frames = torch.arange(CLIP_FRAMES, device=device)
+def held_out_clip(item: HeldOut, num_frames: int, size: int, device: torch.device) -> Tensor:
+    """Pixels (1, 3, T, size, size) in [-1, 1] of the first `num_frames` frames of a scene."""
+    frames = torch.arange(num_frames, device=device)
     return render([item.scene], frames, size, device).transpose(1, 2) * 2 - 1
 
 
