@@ -32,7 +32,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
 
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+        words = all(isinstance(row[index], str) for row in rows)
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*("-" if cell is None else cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
     Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False).print(table)

@@ -33,7 +33,7 @@ def video_metrics(
     moved = movement(read(), fps, flow)
     return {
         "temporal_flickering": temporal_flickering(seen),
-        "dynamic_degree": float(is_dynamic(moved)),
+        "dynamic_degree_proxy": float(is_dynamic(moved)),
         "movement": float(moved.mean()) if len(moved) else None,
         "motion_smoothness_proxy": motion_smoothness(read(), flow),
         "seam_ratio": seam_ratio(seen, seams.joins, seams.cuts) if seams is not None and seams.joins else None,

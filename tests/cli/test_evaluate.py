@@ -36,7 +36,7 @@ def test_a_folder_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (Path(flickering["path"]).name, Path(still["path"]).name) == ("flickering.mp4", "still.mp4")
     assert still["temporal_flickering"] == pytest.approx(1.0, abs=0.001)
     assert flickering["temporal_flickering"] == pytest.approx(155 / 255, abs=0.02)
-    assert still["dynamic_degree"] == 0.0
+    assert still["dynamic_degree_proxy"] == 0.0
     assert still["seam_ratio"] is None
     middle = (still["temporal_flickering"] + flickering["temporal_flickering"]) / 2
     assert found["mean"]["temporal_flickering"] == pytest.approx(middle)

@@ -10,7 +10,7 @@ def test_a_still_clip_with_one_changed_end() -> None:
     frames = np.full((3 * END_FRAMES, 32, 32, 3), 80, np.uint8)
     frames[2 * END_FRAMES :] = 200  # a cut where the last stretch begins
     found = video_metrics(lambda: frames, 24, Seams(joins=(END_FRAMES,), cuts=(2 * END_FRAMES,)))
-    assert found["dynamic_degree"] == 0.0
+    assert found["dynamic_degree_proxy"] == 0.0
     assert found["motion_smoothness_proxy"] == pytest.approx(1.0, abs=0.01)
     assert found["seam_ratio"] == 1.0
     assert found["colour_drift"] == pytest.approx(46.7, abs=1)  # L* of grey 80 is 34.0, that of 200 is 80.6
