@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 import arlon_cli
-from arlon_cli.cli import cache, generate, info, models, storyboard, train
+from arlon_cli.cli import bench, cache, evaluate, generate, info, models, storyboard, train
 from arlon_cli.cli.console import Interrupted, print_error
 from arlon_cli.errors import ArlonError
 
@@ -29,6 +29,8 @@ app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.add_typer(train.app, name="train")
+app.command("evaluate")(evaluate.evaluate)
+app.command("bench")(bench.bench)
 
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from arlon_cli.pipeline.pipeline import Progress
 
 
+_TABLE_WIDTH = 120  # where there is no terminal that has one
+
+
 class Interrupted(Exception):
     """The user stopped the run; the message says how to go on."""
 
@@ -19,6 +23,20 @@ class Interrupted(Exception):
 def print_result(path: object, values: dict[str, Any], as_json: bool) -> None:
     """The result on stdout: its path alone, or one JSON object."""
     print(json.dumps({"path": str(path)} | values, ensure_ascii=False) if as_json else path, flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> None:
+    """A table on stdout; numbers with four digits, None as a dash."""
+    from rich.console import Console as Terminal
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        words = all(isinstance(row[index], str) for row in rows)
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
+    Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False).print(table)
 
 
 def print_line(message: str) -> None:

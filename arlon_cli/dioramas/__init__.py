@@ -1,7 +1,19 @@
 """The procedural, captioned world that the embedded model is trained on."""
 
 from arlon_cli.dioramas.captions import caption, vocabulary
+from arlon_cli.dioramas.mentions import mentioned
 from arlon_cli.dioramas.render import render
-from arlon_cli.dioramas.scene import ATTRIBUTES, FAMILIES, DioramaSpan, Scene, sample_scene
+from arlon_cli.dioramas.scene import ATTRIBUTES, FAMILIES, HELD_OUT, DioramaSpan, Scene, sample_scene
 
-__all__ = ["ATTRIBUTES", "FAMILIES", "DioramaSpan", "Scene", "caption", "render", "sample_scene", "vocabulary"]
+__all__ = [
+    "ATTRIBUTES",
+    "FAMILIES",
+    "HELD_OUT",
+    "DioramaSpan",
+    "Scene",
+    "caption",
+    "mentioned",
+    "render",
+    "sample_scene",
+    "vocabulary",
+]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 FPS = 24
 TRANSITION_SECONDS = 1.5
 SHORTEST_CHANGING_CLIP = 48
+HELD_OUT = 1 << 40
+"""Scenes from this seed on are never trained on."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "family": (

@@ -1,1 +1,1 @@
-"""Evaluation: metrics, reports, benchmark."""
+"""How good videos are, how good the parts of a model are, and how fast."""

@@ -10,11 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arlon_cli.dioramas import ATTRIBUTES, Scene, caption, render, sample_scene
+from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, Scene, caption, render, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
 
-HELD_OUT = 1 << 40  # scenes from this seed on are never trained on
 _SCENE_FRAMES = 256
 
 

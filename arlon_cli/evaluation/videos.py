@@ -1,0 +1,51 @@
+"""All the numbers of one video that need nothing but its frames."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arlon_cli.evaluation.appearance import appearance, colour_drift, seam_ratio, sharpness_ratio, temporal_flickering
+from arlon_cli.evaluation.motion import is_dynamic, motion_smoothness, movement, optical_flow
+
+END_FRAMES = 68  # the ends of a video that are compared: a segment of the paper
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Where a video was put together: the first frames of later segments, and those of wanted cuts."""
+
+    joins: tuple[int, ...]
+    cuts: tuple[int, ...]
+
+
+def video_metrics(
+    read: Callable[[], Iterable[np.ndarray]], fps: float, seams: Seams | None = None
+) -> dict[str, float | None]:
+    """Metrics of the frames (H, W, 3) uint8 that `read` starts to read anew; None for what the video cannot tell.
+
+    Colour drift and sharpness compare the first with the last `END_FRAMES` frames, or half where there are fewer than
+    twice as many. Raises InputError for fewer than two frames, and where OpenCV is not installed.
+    """
+    flow = optical_flow()
+    seen = appearance(read())
+    end = min(END_FRAMES, (len(seen.difference) + 1) // 2)
+    moved = movement(read(), fps, flow)
+    return {
+        "temporal_flickering": temporal_flickering(seen),
+        "dynamic_degree_proxy": float(is_dynamic(moved)),
+        "movement": float(moved.mean()) if len(moved) else None,
+        "motion_smoothness_proxy": motion_smoothness(read(), flow),
+        "seam_ratio": seam_ratio(seen, seams.joins, seams.cuts) if seams is not None and seams.joins else None,
+        "colour_drift": colour_drift(seen, end),
+        "sharpness_ratio": sharpness_ratio(seen, end),
+    }
+
+
+def mean_metrics(videos: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of each metric over the videos that have it."""
+    means: dict[str, float | None] = {}
+    for name in videos[0]:
+        values = [value for video in videos if (value := video[name]) is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return means

@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arlon_cli.cli.app import run
+from arlon_cli.storage.video import VideoWriter
+
+
+def write(path: Path, frames: np.ndarray) -> None:
+    with VideoWriter(path, width=frames.shape[2], height=frames.shape[1], fps=24, comment="") as writer:
+        writer.write(frames)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a still and a flickering clip, and something that is no video."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    still = np.full((20, 32, 32, 3), 120, np.uint8)
+    flickering = still.copy()
+    flickering[::2] = 20
+    write(folder / "still.mp4", still)
+    write(folder / "flickering.mp4", flickering)
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+def test_a_folder_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(folder), "--json", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = json.loads(out)
+    flickering, still = found["videos"]
+    assert (Path(flickering["path"]).name, Path(still["path"]).name) == ("flickering.mp4", "still.mp4")
+    assert still["temporal_flickering"] == pytest.approx(1.0, abs=0.001)
+    assert flickering["temporal_flickering"] == pytest.approx(155 / 255, abs=0.02)
+    assert still["dynamic_degree_proxy"] == 0.0
+    assert still["seam_ratio"] is None
+    middle = (still["temporal_flickering"] + flickering["temporal_flickering"]) / 2
+    assert found["mean"]["temporal_flickering"] == pytest.approx(middle)
+
+
+def test_a_table_with_names_and_means(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(folder / "still.mp4"), str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "proxy" in out
+    assert out.count("still.mp4") == 2
+    assert "mean" in out
+    assert f"Measuring {folder / 'still.mp4'}" in err
+
+
+def test_seams_of_what_arlon_made(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "clip.mp4"
+    model = ["--model", str(tiny_checkpoint)]
+    assert run(["generate", "a red hill", "--frames", "40", "-q", "-o", str(clip), *model]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", str(clip), "--json", *model]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"][0]["seam_ratio"] > 0
+    assert run(["evaluate", str(clip), "--json"]) == 0  # the tiny model is no preset
+    assert json.loads(capsys.readouterr().out)["videos"][0]["seam_ratio"] is None
+
+
+def test_held_out_numbers_repeat_themselves(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--heldout", "--model", str(tiny_checkpoint), "--clips", "2", "--frames", "24", "--json"]
+    assert run(command) == 0
+    first, err = capsys.readouterr()
+    assert "Rendering clip 1 of 2" in err
+    found = json.loads(first)
+    assert set(found["parts"]) == {"video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "classifier"}
+    assert found["clips"]["real"]["frechet_distance"] == pytest.approx(0, abs=1e-3)
+    assert found["clips"]["with_codes"]["frechet_distance"] > 0
+    assert found["clips"]["with_codes"]["metrics"]["seam_ratio"] > 0
+    assert found["clips"]["with_codes"]["metrics"] != found["clips"]["without_codes"]["metrics"]
+    assert "overall" in found["clips"]["with_codes"]["prompt_accuracy"]
+    assert run([*command, "-q"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--heldout", "--model", str(tiny_checkpoint), "--clips", "2", "--frames", "8", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(word in out for word in ("psnr db", "without codes", "prompt accuracy, overall", "Fréchet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "or else give --heldout"),
+        (["a.mp4", "--heldout"], "or else give --heldout"),
+        (["missing.mp4"], "no file missing.mp4"),
+        (["--heldout", "--clips", "1"], "--clips is 1"),
+        (["--heldout", "--frames", "1"], "--frames is 1"),
+        (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
+    ],
+)
+def test_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(tmp_path)]) == 2
+    assert "no video in the folder" in capsys.readouterr().err
