@@ -1,8 +1,8 @@
 """Compare with tensors that other implementations computed: `python tests/golden/check.py FILE...`
 
 Prints the largest absolute error of every output and exits with 1 where one is above 1e-4 or a file is not understood.
-Files are safetensors with `weights.*`, `in.*`, `out.*`, `sample.*`, `pipe.*` and the configuration as metadata; they hold
-an STDiT3 or a temporal VAE, told apart by the names of their weights.
+Files are safetensors with `weights.*`, `in.*`, `out.*`, `sample.*`, `pipe.*` and the configuration as metadata; each
+holds an STDiT3 or a temporal VAE, told apart by the names of their weights.
 """
 
 import json

@@ -107,7 +107,8 @@ class Aurora:
             bright = strong * (0.62 + 0.30 * ray + 0.30 * body).clamp(min=0.06)
             rise = smoothstep(-0.09, 0.07, up)
             glow = bright * rise * torch.exp(-(up / (0.62 * reach)).clamp(min=0))
-            low = low + glow * torch.exp(-(up / 0.40).clamp(min=0)) + 0.10 * strong * torch.exp(-((up - 0.1) * 1.6).square())
+            veil = 0.10 * strong * torch.exp(-((up - 0.1) * 1.6).square())
+            low = low + glow * torch.exp(-(up / 0.40).clamp(min=0)) + veil
             high = high + glow
         top = smoothstep(-1.5, -0.8, y)
         tint = 0.95 * low * hem + 0.85 * high * top * crown + 0.28 * (low - 0.75).clamp(min=0)
