@@ -166,23 +166,29 @@ def read_metadata(path: Path) -> VideoMetadata | None:
 def read_frames(path: Path, *, width: int, height: int, fps: float | None = None) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 of a video, one at a time, scaled to cover `width`×`height` and cut at the centre.
 
-    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read.
+    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read, or is damaged or cut
+    short, then after the frames that could be read.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=area,crop={width}:{height}"
     filters = scale if fps is None else f"fps={fps},{scale}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-xerror", "-i", str(path)]
+    command += ["-map", "0:v:0", "-vf", filters]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    num_frames = 0
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             try:
                 while len(frame := process.stdout.read(width * height * 3)) == width * height * 3:
                     yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+                    num_frames += 1
             except BaseException:
                 process.kill()
                 raise
+        if process.returncode != 0 and num_frames:
+            raise InputError(f"{path} is damaged or cut short: only its first {num_frames} frames can be read.")
         if process.returncode != 0:
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()

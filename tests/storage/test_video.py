@@ -104,3 +104,13 @@ def test_what_is_no_video(tmp_path: Path) -> None:
 def test_other_comments_are_no_metadata() -> None:
     for text in ("", "nice", "[]", "{}", '{"arlon": {"shots": []}}'):
         assert VideoMetadata.from_json(text) is None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.97])
+def test_a_video_that_is_cut_short(tmp_path: Path, share: float) -> None:
+    rng = np.random.default_rng(0)
+    write(tmp_path / "clip.mp4", rng.integers(0, 255, (40, 16, 32, 3), np.uint8))
+    whole = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match="cut short"):
+        list(read_frames(tmp_path / "clip.mp4", width=32, height=16))
