@@ -277,10 +277,19 @@ class Pipeline:
         for latents in self.video_vae.encode_stream(self._pixels(frames)):
             yield latents.float().cpu()
 
-    def encode_codes(self, frames: Iterable[np.ndarray]) -> Tensor:
-        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8; of a video's frames, only they are kept."""
-        latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(frames))
-        return torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
+    def encode_codes(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
+        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8, and the number of these; one at least."""
+        num_frames = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal num_frames
+            for frame in frames:
+                num_frames += 1
+                yield frame
+
+        latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(counted()))
+        codes = torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
+        return codes, num_frames
 
     def decode_codes(self, codes: Tensor, num_frames: int) -> Iterator[np.ndarray]:
         """The coarse frames that codes (t, h, w) alone stand for, the first `num_frames`, as `decode` yields them."""

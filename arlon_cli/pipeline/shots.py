@@ -127,7 +127,7 @@ def _read_shot(entry: Any, where: str, fps: int) -> Shot:
     return Shot(prompt, int(value) if name == "frames" else frames_of(value, fps), cut)
 
 
-def frames_of(seconds: float, fps: int) -> int:
+def frames_of(seconds: float, fps: float) -> int:
     """The number of frames of a time. Raises InputError where it is no time that can be rendered."""
     if not 0 < seconds * fps <= MAX_FRAMES:
         raise InputError(f"{seconds:g} seconds is no length that can be rendered.")

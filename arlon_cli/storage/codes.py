@@ -42,7 +42,7 @@ def write_codes(path: Path, codes: Tensor, record: CodesRecord) -> None:
 
 
 def read_codes(path: Path) -> tuple[Tensor, CodesRecord]:
-    """Codes (t, h, w) long and their record. Raises InputError where the file is missing, damaged, or of another kind."""
+    """Codes (t, h, w) long and their record. Raises InputError where a file is missing, damaged, or of another kind."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
