@@ -54,7 +54,8 @@ def extend(
     """Add frames to a video: its own frames come first, copied as they are where its format allows it.
 
     A video of this tool goes on from its stored latents, any other from its encoded end. New frames have the size and
-    rate of the video; where its shape is not the model's, the result is the video's centre in that shape.
+    rate of the video; where its shape is not the model's, the result is the video's centre in that shape. Sound is
+    left out.
     """
     start = time.monotonic()
     options.check_sampling(seed, steps, guidance)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from arlon_cli.config import ModelConfig
@@ -33,7 +33,8 @@ def write_codes(path: Path, codes: Tensor, record: CodesRecord) -> None:
     try:
         try:
             tensors = {"codes": codes.to("cpu", torch.int32).contiguous()}
-            save_file(tensors, temporary, metadata={"arlon": json.dumps(asdict(record), ensure_ascii=False)})
+            metadata = {"arlon": json.dumps(asdict(record), ensure_ascii=False)}
+            temporary.write_bytes(save(tensors, metadata))  # save_file would keep others from reading it
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

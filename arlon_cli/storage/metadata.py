@@ -50,6 +50,6 @@ class VideoMetadata:
         try:
             data: Any = json.loads(text)["arlon"]
             shots = tuple(ShotRecord(**shot) for shot in data["shots"])
-            return cls(**{**data, "shots": shots})
+            return cls(**{**data, "shots": shots}) if shots else None
         except (ValueError, KeyError, TypeError):
             return None
