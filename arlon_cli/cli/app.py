@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 import arlon_cli
-from arlon_cli.cli import bench, cache, evaluate, generate, info, models, storyboard, train
+from arlon_cli.cli import bench, cache, decode, encode, evaluate, extend, generate, info, models, storyboard, train
 from arlon_cli.cli.console import Interrupted, print_error
 from arlon_cli.errors import ArlonError
 
@@ -24,7 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("extend")(extend.extend)
 app.command("storyboard")(storyboard.storyboard)
+app.command("encode")(encode.encode)
+app.command("decode")(decode.decode)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

@@ -12,11 +12,15 @@ _DEFAULT_FRAMES = 240
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the video shows.")],
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames.  [default: 240]")] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Number of frames.  [default: those of --codes, else 240]")
+    ] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="Length, instead of --frames.")] = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    codes: options.Codes = None,
+    image: options.Image = None,
     no_ar: options.NoAR = False,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
@@ -31,11 +35,16 @@ def generate(
     """Render a video of any length from a prompt."""
     from arlon_cli.cli.render import RenderOptions, render
     from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
+    from arlon_cli.storage.codes import read_codes
     from arlon_cli.storage.weights import find_weights, read_config
 
     options.check_sampling(seed, steps, guidance)
     if frames is not None and seconds is not None:
         raise InputError("Give either --frames or --seconds.")
+    if codes is not None and no_ar:
+        raise InputError("--codes gives the codes that --no-ar leaves out; give one of them.")
+    if codes is not None and frames is None and seconds is None:
+        frames = read_codes(codes)[1].num_frames
     shots = check_shots([Shot(prompt, _DEFAULT_FRAMES if frames is None else frames)])
     folder = find_weights(model)
     if seconds is not None:
@@ -46,6 +55,8 @@ def generate(
         steps=steps,
         guidance=guidance,
         use_ar=not no_ar,
+        codes=codes,
+        image=image,
         device=device,
         dtype=dtype,
         metadata=not no_metadata,

@@ -14,6 +14,10 @@ Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps per 
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="Classifier-free guidance; 1 is none.  [default: the model's]")
 ]
+Codes = Annotated[
+    Path | None, typer.Option("--codes", help="Codes of a clip (`arlon encode`) to render instead of a draft.")
+]
+Image = Annotated[Path | None, typer.Option("--image", help="A picture that the video starts with.")]
 NoAR = Annotated[bool, typer.Option("--no-ar", help="Render without drafted codes: segments only overlap.")]
 Output = Annotated[
     Path | None,
@@ -52,13 +56,13 @@ def default_name(prompt: str, seed: int) -> str:
     return f"{slug or 'video'}-{seed}.mp4"
 
 
-def output_path(output: Path | None, name: str, overwrite: bool) -> Path:
+def output_path(output: Path | None, name: str, overwrite: bool, suffix: str = ".mp4") -> Path:
     """Where the result goes: `output`, or `name` in the folder `output` or here. Raises InputError where it cannot."""
     path = Path(name) if output is None else output.expanduser()
     if path.is_dir():
         path = path / name
-    if path.suffix.lower() != ".mp4":
-        raise InputError(f"The output {path} does not end in .mp4.")
+    if path.suffix.lower() != suffix:
+        raise InputError(f"The output {path} does not end in {suffix}.")
     if not path.parent.is_dir():
         raise InputError(f"There is no folder {path.parent} to write into.")
     if path.exists() and not overwrite:

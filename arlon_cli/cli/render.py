@@ -1,5 +1,6 @@
 """From shots to an mp4, for the commands that do that."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class RenderOptions:
     metadata: bool
     as_json: bool
     verbosity: int
+    codes: Path | None = None
+    image: Path | None = None
 
 
 def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions) -> None:
@@ -41,6 +44,7 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
 def _render(
     checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
 ) -> dict[str, object]:
+    from arlon_cli.cli.engine import read_reference
     from arlon_cli.models.device import resolve_device, resolve_dtype
     from arlon_cli.pipeline.pipeline import Pipeline
     from arlon_cli.pipeline.segments import Settings
@@ -64,10 +68,18 @@ def _render(
         guidance_scale=config.sampling.guidance_scale if options.guidance is None else options.guidance,
         use_ar=options.use_ar,
     )
-    comment = pipeline.metadata(shots, settings).to_json() if options.metadata else ""
+    num_frames = sum(shot.num_frames for shot in shots)
+    reference = read_reference(pipeline, options.codes, options.image, num_frames, settings.use_ar)
+    made = dataclasses.replace(
+        pipeline.metadata(shots, settings, reference),
+        codes=options.codes.name if options.codes else "",
+        image=options.image.name if options.image else "",
+    )
+    comment = made.to_json() if options.metadata else ""
     with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
-        for frames in pipeline.frames(shots, settings):
+        for frames in pipeline.frames(shots, settings, reference):
             writer.write(frames)
+    pipeline.store.remember_result(path)
     return {
         "num_frames": writer.num_frames,
         "fps": config.fps,

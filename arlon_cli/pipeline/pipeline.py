@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, repeat
 from typing import cast
 
 import numpy as np
@@ -18,7 +19,8 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
-from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
+from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
+from arlon_cli.pipeline.segments import LATENT_FRAMES, Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -26,6 +28,7 @@ from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store
 
 _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
+_ENCODED_FRAMES = 4 * LATENT_FRAMES  # frames that it encodes at once
 
 
 @dataclass(frozen=True)
@@ -61,27 +64,28 @@ class Pipeline:
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
 
-    def plan(self, shots: Sequence[Shot], settings: Settings) -> list[list[Job]]:
-        """The segments of each scene, with their keys."""
+    def plan(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> list[list[Job]]:
+        """The segments of each scene, with their keys; the first scene starts with what the reference gives."""
         return [
             plan_jobs(
                 scene,
-                settings.seed if number == 0 else derived_seed(settings.seed, "scene", number),
+                _scene_seed(settings, number, reference),
                 settings,
                 self.config,
                 digest=self.checkpoint.digest,
                 dtype=str(self.dtype).removeprefix("torch."),
+                given=NO_REFERENCE.given if number else reference.given,
             )
             for number, scene in enumerate(scenes_of(shots))
         ]
 
-    def metadata(self, shots: Sequence[Shot], settings: Settings) -> VideoMetadata:
+    def metadata(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> VideoMetadata:
         """What a video of these shots is to say about its making."""
         return VideoMetadata(
             version=__version__,
             model=self.config.name,
             model_digest=self.checkpoint.digest,
-            shots=tuple(ShotRecord(shot.prompt, shot.num_frames, shot.cut) for shot in shots),
+            shots=tuple(ShotRecord(shot.prompt, shot.num_frames, shot.cut, shot.added) for shot in shots),
             seed=settings.seed,
             num_steps=settings.num_steps,
             guidance_scale=settings.guidance_scale,
@@ -90,19 +94,61 @@ class Pipeline:
             height=self.config.height,
             fps=self.config.fps,
             dtype=str(self.dtype).removeprefix("torch."),
-            last_latents=self.plan(shots, settings)[-1][-1].latents_key,
+            last_latents=self.last_latents(shots, settings, reference),
+            num_frames=sum(shot.num_frames for shot in shots),
         )
 
-    def frames(self, shots: Sequence[Shot], settings: Settings) -> Iterator[np.ndarray]:
-        """Frames of the whole video in chunks (n, H, W, 3) uint8, rendered as they are asked for."""
-        plan = self.plan(shots, settings)
-        run = _Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
+    def last_latents(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> str:
+        """The key of the last segment; "" where nothing was to render."""
+        jobs = self.plan(shots, settings, reference)[-1]
+        return jobs[-1].latents_key if jobs else ""
+
+    def frames(
+        self,
+        shots: Sequence[Shot],
+        settings: Settings,
+        reference: Reference = NO_REFERENCE,
+        *,
+        first_frame: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Frames of the video from `first_frame` on, in chunks (n, H, W, 3) uint8, rendered as they are asked for.
+
+        Before `first_frame`, only what is needed to go on from there is read from the store, or else rendered.
+        """
+        scenes = []  # (number, jobs, first job to run, frames of the scene before it, wanted frames of the scene)
+        passed = 0
+        plan = self.plan(shots, settings, reference)
+        for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
+            length = sum(shot.num_frames for shot in scene)
+            wanted = range(max(0, first_frame - passed), length)
+            passed += length
+            if wanted:
+                first = self._first_job(jobs, wanted.start)
+                start = jobs[first - 1].segment.end * LATENT_FRAMES if first else 0
+                scenes.append((number, jobs, first, start, wanted))
+        num_segments = sum(len(jobs) - first for _, jobs, first, _, _ in scenes)
+        run = _Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
         run.report("text")
         texts = self.encode_prompts([shot.prompt for shot in shots])
-        for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
-            seed = settings.seed if number == 0 else derived_seed(settings.seed, "scene", number)
-            latents = self.render(jobs, texts, seed, settings, run)
-            yield from run.count(_first(self.decode(latents), sum(shot.num_frames for shot in scene)))
+        for number, jobs, first, start, wanted in scenes:
+            scene_reference = NO_REFERENCE if number else reference
+            seed = _scene_seed(settings, number, reference)
+            latents = self.render(jobs, texts, seed, settings, run, scene_reference, first)
+            yield from run.count(_between(self.decode(latents), wanted.start - start, wanted.stop - start))
+
+    def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
+        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at."""
+        latent = frame // LATENT_FRAMES
+        if latent == 0:
+            return 0
+        latent -= self.video_vae.decoder_context
+        for number in reversed(range(len(jobs))):
+            segment = jobs[number].segment
+            if segment.end <= latent:
+                return number + 1
+            if self.store.read("latents", jobs[number].latents_key) is None:
+                latent = min(latent, segment.start)
+        return 0
 
     def encode_prompts(self, prompts: Iterable[str]) -> Texts:
         """Text features of the prompts and of the null prompt; warns of words that the model never saw.
@@ -121,13 +167,30 @@ class Pipeline:
             encoded = [text_encoder.encode([prompt]) for prompt in distinct]
         return {prompt: (text[0], mask[0]) for prompt, (text, mask) in zip(distinct, encoded, strict=True)}
 
-    def render(self, jobs: Sequence[Job], texts: Texts, seed: int, settings: Settings, run: "_Run") -> Iterator[Tensor]:
-        """The new latents (1, C, T, H, W) of each segment of a scene, from the store or rendered now."""
+    def render(
+        self,
+        jobs: Sequence[Job],
+        texts: Texts,
+        seed: int,
+        settings: Settings,
+        run: "_Run",
+        reference: Reference = NO_REFERENCE,
+        first: int = 0,
+    ) -> Iterator[Tensor]:
+        """The new latents (1, C, T, H, W) of each segment of a scene, from the store or rendered now.
+
+        What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
+        """
         config = self.config
         codes = torch.empty(0, config.ar.code_height, config.ar.code_width, dtype=torch.long)
-        behind: list[Job] = []  # jobs whose code frames `codes` lacks
-        given: Tensor | None = None
-        for job in jobs:
+        if reference.codes is not None:
+            codes = reference.codes
+        behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
+        recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
+        if reference.latents is not None and first == 0:
+            recent = reference.latents
+            yield recent
+        for job in jobs[first:]:
             run.segment += 1
             behind.append(job)
             stored = self.store.read("latents", job.latents_key)
@@ -142,9 +205,10 @@ class Pipeline:
                     behind.clear()
                     with torch.inference_mode():
                         condition = decode_condition(self.latent_vqvae, codes, job.segment, self.device).float()
-                new = self.denoise(job, texts, condition, given, seed, settings, run)
+                new = self.denoise(job, texts, condition, recent, seed, settings, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
-            given = new[:, :, new.shape[2] - config.segments.overlap :]
+            recent = new if recent is None else torch.cat([recent, new], dim=2)
+            recent = recent[:, :, max(0, recent.shape[2] - config.segments.overlap) :]
             run.report("decode")
             yield new
 
@@ -169,7 +233,7 @@ class Pipeline:
         settings: Settings,
         run: "_Run",
     ) -> Tensor:
-        """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and the latents `given` as its first."""
+        """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
         config, segment = self.config, job.segment
         length = segment.end - segment.start
         noise = segment_noise(config, seed, segment.index)[:, :, :length].to(self.device)
@@ -181,8 +245,11 @@ class Pipeline:
             z = flow.initial(noise, condition, start)
             x_mask = None
             if segment.overlap:
-                assert given is not None
-                z = torch.cat([given.to(z), z[:, :, segment.overlap :]], dim=2)
+                if given is None or given.shape[2] < segment.overlap:
+                    raise ArlonError(f"The store lost what segment {segment.index + 1} goes on from; start again.")
+                z = torch.cat(
+                    [given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2
+                )
                 x_mask = (torch.arange(length, device=self.device) >= segment.overlap)[None]
             steps = flow.sample(
                 self._network(texts[job.prompt], condition, settings.guidance_scale),
@@ -201,6 +268,53 @@ class Pipeline:
                 f"Segment {segment.index + 1} came out as not a number; try --dtype float32 or a lower --guidance."
             )
         return new
+
+    def encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Latents (1, C, T, H, W) of consecutive frames (H, W, 3) uint8, in chunks; on the CPU, in single precision.
+
+        The last frame is repeated to the next multiple of 4 frames.
+        """
+        for latents in self.video_vae.encode_stream(self._pixels(frames)):
+            yield latents.float().cpu()
+
+    def encode_codes(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
+        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8, and the number of these; one at least."""
+        num_frames = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal num_frames
+            for frame in frames:
+                num_frames += 1
+                yield frame
+
+        latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(counted()))
+        codes = torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
+        return codes, num_frames
+
+    def decode_codes(self, codes: Tensor, num_frames: int) -> Iterator[np.ndarray]:
+        """The coarse frames that codes (t, h, w) alone stand for, the first `num_frames`, as `decode` yields them."""
+        conditions = self.latent_vqvae.decode_stream(codes[None].to(self.device))
+        yield from _between(self.decode(conditions), 0, num_frames)
+
+    def reference_of(self, frames: Iterable[np.ndarray], use_ar: bool) -> Reference:
+        """The reference that lets a video start with frames (H, W, 3) uint8."""
+        return self.going_on(torch.cat(list(self.encode(frames)), dim=2), use_ar)
+
+    def going_on(self, latents: Tensor, use_ar: bool) -> Reference:
+        """The reference that lets a video go on from latents (1, C, T, H, W), with their codes where codes are used."""
+        if not use_ar:
+            return Reference(latents)
+        with torch.inference_mode():
+            codes = self.latent_vqvae.encode(latents.to(self.device, self.dtype))[0].cpu()
+        return Reference(latents, codes)
+
+    def _pixels(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Frames (H, W, 3) as chunks of pixels (1, 3, T, H, W), T a multiple of 4."""
+        remaining = iter(frames)
+        while chunk := list(islice(remaining, _ENCODED_FRAMES)):
+            filled = np.stack([*chunk, *repeat(chunk[-1], -len(chunk) % LATENT_FRAMES)])
+            pixels = torch.from_numpy(filled).to(self.device).permute(3, 0, 1, 2)[None]  # (1, 3, T, H, W)
+            yield (pixels.to(torch.float32) / 127.5 - 1).to(self.dtype)
 
     def decode(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames (n, H, W, 3) uint8 of consecutive latents of one scene, in chunks, without seams."""
@@ -283,13 +397,25 @@ class _Run:
             self.report("decode")
 
 
-def _first(chunks: Iterable[np.ndarray], num_frames: int) -> Iterator[np.ndarray]:
-    """The first `num_frames` frames of chunks."""
+def _between(chunks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
+    """The frames [start, stop) of chunks."""
+    passed = 0
     for frames in chunks:
-        yield frames[:num_frames]
-        num_frames -= len(frames)
-        if num_frames <= 0:
+        wanted = frames[max(0, start - passed) : stop - passed]
+        passed += len(frames)
+        if len(wanted):
+            yield wanted
+        if passed >= stop:
             return
+
+
+def _scene_seed(settings: Settings, number: int, reference: Reference) -> int:
+    """A scene's seed; what goes on from given latents takes other noise each time."""
+    if number:
+        return derived_seed(settings.seed, "scene", number)
+    if reference.latents is not None:
+        return derived_seed(settings.seed, "given", reference.given.latents_key)
+    return settings.seed
 
 
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Shots: what a video shows one after the other, and the storyboard files that list them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ _SHORTEST_SHOT = 8
 
 @dataclass(frozen=True)
 class Shot:
-    """`num_frames` frames under one prompt; with `cut`, they do not grow out of the shot before."""
+    """`num_frames` frames under one prompt; with `cut`, they do not grow out of the shot before.
+
+    With `added`, they were added to a finished video: the segments before them are as if that video had ended there.
+    """
 
     prompt: str
     num_frames: int
     cut: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Storyboard:
 
 def check_shots(shots: Iterable[Shot]) -> tuple[Shot, ...]:
     """The shots, prompts stripped. Raises InputError for an empty prompt or a number of frames out of range."""
-    checked = tuple(Shot(shot.prompt.strip(), shot.num_frames, shot.cut) for shot in shots)
+    checked = tuple(replace(shot, prompt=shot.prompt.strip()) for shot in shots)
     for number, shot in enumerate(checked, start=1):
         where = "The prompt" if len(checked) == 1 else f"The prompt of shot {number}"
         if not shot.prompt:
@@ -58,6 +62,22 @@ def scenes_of(shots: Iterable[Shot]) -> list[tuple[Shot, ...]]:
         else:
             scenes[-1] += (shot,)
     return scenes
+
+
+def stages_of(scene: Sequence[Shot]) -> list[tuple[Shot, ...]]:
+    """A scene as it was each time it was finished; an added shot of the same prompt makes the one before it longer."""
+    ends = [number for number, shot in enumerate(scene) if shot.added and number]
+    return [_merged(scene[:end]) for end in [*ends, len(scene)]]
+
+
+def _merged(scene: Sequence[Shot]) -> tuple[Shot, ...]:
+    shots: list[Shot] = []
+    for shot in scene:
+        if shots and shot.added and shot.prompt == shots[-1].prompt:
+            shots[-1] = replace(shots[-1], num_frames=shots[-1].num_frames + shot.num_frames)
+        else:
+            shots.append(shot)
+    return tuple(shots)
 
 
 def read_storyboard(path: Path, fps: int) -> Storyboard:
@@ -107,7 +127,7 @@ def _read_shot(entry: Any, where: str, fps: int) -> Shot:
     return Shot(prompt, int(value) if name == "frames" else frames_of(value, fps), cut)
 
 
-def frames_of(seconds: float, fps: int) -> int:
+def frames_of(seconds: float, fps: float) -> int:
     """The number of frames of a time. Raises InputError where it is no time that can be rendered."""
     if not 0 < seconds * fps <= MAX_FRAMES:
         raise InputError(f"{seconds:g} seconds is no length that can be rendered.")

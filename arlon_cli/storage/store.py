@@ -22,6 +22,7 @@ from arlon_cli.errors import ArlonError, InputError
 KINDS = ("codes", "latents")
 DEFAULT_LIMIT = "10GB"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_LAST_RESULT = "last_result.txt"
 _STALE_SECONDS = 24 * 3600.0
 
 
@@ -94,6 +95,27 @@ class Store:
                     yield kind, path, path.stat()
                 except FileNotFoundError:  # another process was faster
                     continue
+
+    def remember_result(self, path: Path) -> None:
+        """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
+        note = self.folder / _LAST_RESULT
+        temporary = note.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(str(path.absolute()), encoding="utf-8")
+            temporary.replace(note)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+    def last_result(self) -> Path:
+        """The newest result that was noted. Raises InputError where there is none, or it is gone."""
+        try:
+            path = Path((self.folder / _LAST_RESULT).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("There is no newest result yet; name a video.") from error
+        if not path.is_file():
+            raise InputError(f"The newest result, {path}, is no longer there; name a video.")
+        return path
 
     def evict(self, keep: Path | None = None, limit: int | None = None) -> int:
         """Remove the least recently used artifacts until the rest fits; returns how many bytes went.

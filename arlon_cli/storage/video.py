@@ -142,17 +142,20 @@ def probe(path: Path) -> VideoInfo:
     """Size, rate, frames (counted, not estimated) and comment of a video. Raises InputError where it is none."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    counted = _ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
+    counted = run_ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
     stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
     rate = re.search(r"([\d.]+) (?:fps|tbr)", log)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if counted.returncode != 0 or stream is None or not frames:
         raise InputError(f"{path} is no video that ffmpeg can read.")
+    width, height = int(stream[1]), int(stream[2])
+    if re.search(r"(?i)display ?matrix: rotation of -?(90|270)\b", log):  # ffmpeg turns such frames upright
+        width, height = height, width
     return VideoInfo(
-        width=int(stream[1]),
-        height=int(stream[2]),
-        fps=float(rate[1]) if rate else 0.0,
+        width=width,
+        height=height,
+        fps=_exact_rate(float(rate[1])) if rate else 0.0,
         num_frames=int(frames[-1]),
         comment=_comment(path),
     )
@@ -166,36 +169,48 @@ def read_metadata(path: Path) -> VideoMetadata | None:
 def read_frames(path: Path, *, width: int, height: int, fps: float | None = None) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 of a video, one at a time, scaled to cover `width`×`height` and cut at the centre.
 
-    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read.
+    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read, or is damaged or cut
+    short, then after the frames that could be read.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=area,crop={width}:{height}"
     filters = scale if fps is None else f"fps={fps},{scale}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-xerror", "-i", str(path)]
+    command += ["-map", "0:v:0", "-vf", filters]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    num_frames = 0
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             try:
                 while len(frame := process.stdout.read(width * height * 3)) == width * height * 3:
                     yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+                    num_frames += 1
             except BaseException:
                 process.kill()
                 raise
-        if process.returncode != 0:
+        if process.returncode != 0 and num_frames:
+            raise InputError(f"{path} is damaged or cut short: only its first {num_frames} frames can be read.")
+        if process.returncode != 0 or not num_frames:
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()
             raise InputError(f"{path} is no video that ffmpeg can read: {lines[-1] if lines else 'no reason given'}.")
 
 
-def _ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
+def _exact_rate(fps: float) -> float:
+    """The rate that ffmpeg prints with two digits: 23.98 stands for 24000/1001."""
+    return next((n / 1.001 for n in (24, 30, 48, 60, 120) if abs(n / 1.001 - fps) < 0.005), fps)
+
+
+def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
+    """ffmpeg with these options, run to its end whatever comes of it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
     return subprocess.run(command, capture_output=True, check=False)
 
 
 def _comment(path: Path) -> str:
-    text = _ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
+    text = run_ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
     # values end at a line end that no backslash escapes; `=`, `;`, `#`, `\` and line ends are escaped by one
     match = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) if match else ""
