@@ -49,7 +49,7 @@ class LatentVQVAEConfig:
 
 @dataclass(frozen=True)
 class ARConfig:
-    """Decoder-only Transformer over text and codes (2.1)."""
+    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` is an addition of ours."""
 
     text_width: int
     max_text_tokens: int
@@ -57,6 +57,7 @@ class ARConfig:
     code_height: int
     code_width: int
     window_frames: int
+    previous_frame_input: bool
     width: int
     num_layers: int
     num_heads: int
@@ -204,6 +205,7 @@ DIORAMA = ModelConfig(
         code_height=8,
         code_width=8,
         window_frames=16,
+        previous_frame_input=True,
         width=256,
         num_layers=8,
         num_heads=4,

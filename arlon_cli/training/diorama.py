@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ SHARES = {
     "latent_vqvae_coarse": 4,
     "ar": 21,
     "dit": 24,
-    "classifier": 3,
+    "classifier": 5,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 
@@ -227,7 +227,7 @@ def train_diorama(
     samples.conditions("latent_vqvae_coarse", coarse)
     transformer = train_ar(run, fine, text_encoder, clips)
     samples.drafts(text_encoder, transformer, fine)
-    stdit = train_dit(run, coarse, text_encoder, clips)
+    stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
     parts = {
         "text_encoder": text_encoder,
@@ -370,11 +370,15 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     return transformer
 
 
-def train_dit(run: Run, coarse: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
-    """Latents from noise, text and the condition of the coarser codes (2.2, 2.3)."""
+def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
+    """Latents from noise, text and the condition of codes (2.2, 2.3).
+
+    The paper trains on the coarser codes alone. Here a batch has those of any of `vqvaes`: in so short a training, the
+    coarser alone teach too little of what a drafted detail looks like.
+    """
     torch.manual_seed(run.seed)
     model = STDiT3(run.config.dit, run.config.injection).to(run.device)
-    conditions = decode_clips(coarse, encode_clips(coarse, clips.latents))
+    conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
     segments = run.config.segments
 
     def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -382,7 +386,7 @@ def train_dit(run: Run, coarse: LatentVQVAE, text_encoder: TextEncoder, clips: L
         window = segments.num_latents if step % 3 == 0 else draw.randint(segments.overlap + 1, 2 * segments.overlap)
         prompts, latents, condition = latent_windows(
             clips,
-            conditions,
+            draw.choice(conditions),
             batch=max(1, run.scale.dit_frames // window),
             window=window,
             frames_per_latent=VideoVAE.temporal_ratio,
