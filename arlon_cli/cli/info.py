@@ -4,14 +4,12 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from arlon_cli.cli import options
-
-if TYPE_CHECKING:
-    from arlon_cli.storage.metadata import VideoMetadata
+from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
 def info(
@@ -26,20 +24,33 @@ def info(
         print(f"{name.replace('_', ' ')}: {value}")
 
 
-def remake_command(made: "VideoMetadata", path: Path) -> str | None:
-    """The command line that makes a video again; None for one of several shots, which need their storyboard."""
-    if len(made.shots) != 1:
-        return None
-    [shot] = made.shots
-    words = ["arlon", "generate", "--frames", str(shot.num_frames), "--seed", str(made.seed)]
-    words += ["--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}", "--dtype", made.dtype]
-    words += [] if made.use_ar else ["--no-ar"]
-    words += ["--model", made.model, "-o", path.name, "--", shot.prompt]
-    return shlex.join(words)
+def remake_command(made: VideoMetadata, path: Path) -> str:
+    """The command line that makes a video again; of several shots, with their storyboard on its standard input."""
+    settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}"]
+    settings += ["--dtype", made.dtype, *([] if made.use_ar else ["--no-ar"])]
+    settings += [word for number in made.redo for word in ("--redo", str(number))]
+    settings += ["--model", made.model, "-o", path.name]
+    first = made.shots[0]
+    if made.shots == (ShotRecord(first.prompt, first.num_frames, first.cut),):
+        words = ["arlon", "generate", "--frames", str(first.num_frames), *settings, "--", first.prompt]
+        return shlex.join(words)
+    board = shlex.quote(_as_yaml({"shots": [_storyboard_entry(shot) for shot in made.shots]}))
+    return f"printf %s {board} | {shlex.join(['arlon', 'storyboard', '-', *settings])}"
+
+
+def _storyboard_entry(shot: ShotRecord) -> dict[str, Any]:
+    entry = {"prompt": shot.prompt, "frames": shot.num_frames}
+    own = {"cut": shot.cut or None, "seed": shot.seed, "steps": shot.num_steps, "guidance": shot.guidance_scale}
+    return entry | {name: value for name, value in own.items() if value is not None}
+
+
+def _as_yaml(value: Any) -> str:
+    """One line of JSON that YAML reads as the same."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)
 
 
 def _video_facts(file: Path) -> dict[str, Any]:
-    from arlon_cli.storage.metadata import VideoMetadata
     from arlon_cli.storage.video import probe
 
     found = probe(file)
@@ -52,7 +63,7 @@ def _video_facts(file: Path) -> dict[str, Any]:
     if made is None:
         return facts | {"made_by": "unknown: it holds no record of arlon"}
     facts |= {
-        "made_by": f"arlon {made.version}",
+        "made_by": f"arlon {made.version}{', as a preview' if made.preview else ''}",
         "model": f"{made.model} {made.model_digest[:12]}",
         "seed": made.seed,
         "steps": made.num_steps,
@@ -60,11 +71,11 @@ def _video_facts(file: Path) -> dict[str, Any]:
         "codes": "drafted" if made.use_ar else "none",
         "dtype": made.dtype,
     }
+    facts |= {"redo": ", ".join(map(str, made.redo))} if made.redo else {}
     for number, shot in enumerate(made.shots, start=1):
         name = "prompt" if len(made.shots) == 1 else f"shot_{number}"
         facts[name] = f"{shot.prompt} ({shot.num_frames} frames{', after a cut' if shot.cut else ''})"
-    command = remake_command(made, file)
-    return facts | ({"again": command} if command else {})
+    return facts | {"again": remake_command(made, file)}
 
 
 def _checkpoint_facts(folder: Path) -> dict[str, Any]:

@@ -2,77 +2,202 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from arlon_cli.cli.console import Console, Interrupted, print_result
+from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
+from arlon_cli.errors import InputError
 from arlon_cli.pipeline.shots import Shot
+
+if TYPE_CHECKING:
+    from arlon_cli.config import ModelConfig
+    from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.pipeline.segments import Settings
+    from arlon_cli.storage.metadata import VideoMetadata
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What the command line says about a run; None stands for the model's default."""
+    """How to render a video; None stands for the model's default, or for a file that is not wanted."""
 
     seed: int
     steps: int | None
     guidance: float | None
     use_ar: bool
+    redo: tuple[int, ...]
+    preview: bool
+    sheet: Path | None
+    metadata: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where to render, and what to show of it."""
+
     device: str
     dtype: str
-    metadata: bool
     as_json: bool
     verbosity: int
+    dry_run: bool = False
 
 
-def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions) -> None:
+def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:
     """Render shots to `path` and print the result. Raises Interrupted after Ctrl-C; what is rendered stays stored."""
-    start = time.monotonic()
     try:
-        with Console(options.verbosity) as console:
-            result = _render(checkpoint_folder, shots, path, options, console)
+        with Console(run.verbosity) as console:
+            pipeline = open_pipeline(checkpoint_folder, run, console)
+            if run.dry_run:
+                result = plan_video(pipeline, shots, options)
+            else:
+                result = render_video(pipeline, shots, path, options, console)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "Interrupted. The same command goes on where it stopped: finished segments are kept."
         ) from error
-    seconds = round(time.monotonic() - start, 2)
-    print_result(path, result | {"resumed_segments": console.resumed, "seconds": seconds}, options.as_json)
+    if run.verbosity >= 0 and run.dry_run:
+        for line in plan_lines(result):
+            print_line(line)
+    print_result(path, result, run.as_json)
 
 
-def _render(
-    checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
-) -> dict[str, object]:
+def open_pipeline(checkpoint_folder: Path, run: RunOptions, console: Console) -> "Pipeline":
+    """The pipeline of a checkpoint, which reports to the console. Raises CheckpointError or InputError."""
     from arlon_cli.models.device import resolve_device, resolve_dtype
     from arlon_cli.pipeline.pipeline import Pipeline
-    from arlon_cli.pipeline.segments import Settings
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.store import Store
-    from arlon_cli.storage.video import VideoWriter
 
-    device = resolve_device(options.device)
-    pipeline = Pipeline(
+    device = resolve_device(run.device)
+    return Pipeline(
         Checkpoint(checkpoint_folder),
         device=device,
-        dtype=resolve_dtype(options.dtype, device),
+        dtype=resolve_dtype(run.dtype, device),
         store=Store.from_environment(),
         on_progress=console.progress,
         on_warning=console.warn,
     )
-    config = pipeline.config
-    settings = Settings(
+
+
+def settings_of(options: RenderOptions, config: "ModelConfig") -> "Settings":
+    """The options, with the model's defaults filled in."""
+    from arlon_cli.pipeline.segments import Settings
+
+    return Settings(
         seed=options.seed,
         num_steps=config.sampling.num_steps if options.steps is None else options.steps,
         guidance_scale=config.sampling.guidance_scale if options.guidance is None else options.guidance,
         use_ar=options.use_ar,
+        redo=options.redo,
     )
-    comment = pipeline.metadata(shots, settings).to_json() if options.metadata else ""
+
+
+def render_video(
+    pipeline: "Pipeline", shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
+) -> dict[str, Any]:
+    """Write a video, and what else was asked for beside it; returns what there is to say about it."""
+    from arlon_cli.storage.sheet import ContactSheet
+    from arlon_cli.storage.video import VideoWriter
+
+    start = time.monotonic()
+    config = pipeline.config
+    settings = settings_of(options, config)
+    made = pipeline.metadata(shots, settings)
+    preview = _write_preview(pipeline, shots, settings, made, path, options) if options.preview else None
+    comment = made.to_json() if options.metadata else ""
+    sheet = ContactSheet(sum(shot.num_frames for shot in shots))
+    started, rendered = time.monotonic(), console.rendered
     with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
         for frames in pipeline.frames(shots, settings):
             writer.write(frames)
-    return {
-        "num_frames": writer.num_frames,
-        "fps": config.fps,
-        "width": config.width,
-        "height": config.height,
-        "seed": settings.seed,
-        "model": config.name,
-    }
+            if options.sheet:
+                sheet.add(frames)
+    if rendered := console.rendered - rendered:
+        pipeline.remember_speed(settings, (time.monotonic() - started) / rendered)
+    if options.sheet:
+        sheet.write(options.sheet)
+    seconds = round(time.monotonic() - start, 2)
+    console.done(f"{path}: {writer.num_frames} frames in {seconds:.1f} s")
+    files = {"preview": preview and str(preview), "sheet": options.sheet and str(options.sheet)}
+    return {"num_frames": writer.num_frames} | files | _facts(pipeline, made) | console.counts() | {"seconds": seconds}
+
+
+def _write_preview(
+    pipeline: "Pipeline",
+    shots: Sequence[Shot],
+    settings: "Settings",
+    made: "VideoMetadata",
+    path: Path,
+    options: RenderOptions,
+) -> Path:
+    """Write the preview of the video `path` beside it, unless it is there from a run that was stopped."""
+    from arlon_cli.storage.video import VideoWriter, read_metadata
+
+    about = replace(made, preview=True)
+    preview = path.with_name(f"{path.stem}-preview.mp4")
+    if preview.exists() and not options.overwrite:
+        if read_metadata(preview) != about:
+            raise InputError(f"{preview} exists already; give --overwrite to replace it, or another -o.")
+        return preview
+    config = pipeline.config
+    with VideoWriter(
+        preview, width=config.width, height=config.height, fps=config.fps, comment=about.to_json()
+    ) as writer:
+        for frames in pipeline.preview(shots, settings):
+            writer.write(frames)
+    return preview
+
+
+def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> dict[str, Any]:
+    """What `render_video` would do, with an estimate of the time where such segments have been timed here."""
+    from arlon_cli.pipeline.segments import LATENT_FRAMES
+
+    settings = settings_of(options, pipeline.config)
+    made = pipeline.metadata(shots, settings)
+    segments: list[dict[str, Any]] = []
+    first_frame = 0
+    for scene in pipeline.plan(shots, settings):
+        for job in scene:
+            segments.append(
+                {
+                    "first_frame": first_frame + (job.segment.start + job.segment.overlap) * LATENT_FRAMES,
+                    "prompt": job.prompt,
+                    "steps": job.num_steps,
+                    "guidance_scale": job.guidance_scale,
+                    "codes_stored": pipeline.store.has("codes", job.codes_key) if job.spans else None,
+                    "stored": pipeline.store.has("latents", job.latents_key),
+                }
+            )
+        first_frame += scene[-1].segment.end * LATENT_FRAMES
+    per_segment = pipeline.remembered_speed(settings)
+    missing = sum(not segment["stored"] for segment in segments)
+    estimate = None if per_segment is None else round(per_segment * missing, 1)
+    num_frames = sum(shot.num_frames for shot in shots)
+    plan = {"dry_run": True, "num_frames": num_frames, "estimated_seconds": estimate, "segments": segments}
+    return plan | _facts(pipeline, made)
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """A plan as lines for people."""
+    segments = plan["segments"]
+    stored = sum(segment["stored"] for segment in segments)
+    estimate = plan["estimated_seconds"]
+    if stored == len(segments):
+        time_needed = "nothing to render"
+    elif estimate is None:
+        time_needed = "no such run has been timed here yet"
+    else:
+        time_needed = f"about {round(estimate) // 60}:{round(estimate) % 60:02d} to render"
+    lines = [f"{plan['num_frames']} frames, {len(segments)} segments, {stored} in the store; {time_needed}"]
+    for number, segment in enumerate(segments, start=1):
+        codes = {None: "no codes", True: "codes in the store", False: "codes to draft"}[segment["codes_stored"]]
+        state = "in the store" if segment["stored"] else f"{codes}, {segment['steps']} steps"
+        lines.append(f"segment {number}, from frame {segment['first_frame']}: {state}: {segment['prompt']}")
+    return lines
+
+
+def _facts(pipeline: "Pipeline", made: "VideoMetadata") -> dict[str, Any]:
+    facts = asdict(made)
+    del facts["preview"]
+    return facts | {"device": str(pipeline.device)}
