@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 import arlon_cli
-from arlon_cli.cli import cache, generate, info, models, storyboard, train
+from arlon_cli.cli import batch, cache, generate, info, models, storyboard, train
 from arlon_cli.cli.console import Interrupted, print_error
 from arlon_cli.errors import ArlonError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("storyboard")(storyboard.storyboard)
+app.command("batch")(batch.batch)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

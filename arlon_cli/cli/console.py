@@ -80,8 +80,8 @@ class Console:
     def progress(self, now: "Progress") -> None:
         """Show where the pipeline is."""
         self.segments = now.num_segments
-        if now.stage == "stored":
-            self.resumed += 1
+        self.resumed += now.stage == "stored"
+        if now.stage in ("text", "stored"):
             self._since = (time.monotonic(), now.num_frames)
         if now.stage == "denoise" and now.step == 0:
             self.rendered += 1

@@ -58,7 +58,7 @@ def generate(
         use_ar=not no_ar,
         redo=tuple(redo or ()),
         preview=preview,
-        sheet=options.sheet_path(path, overwrite) if sheet else None,
+        sheet=sheet,
         metadata=not no_metadata,
         overwrite=overwrite,
     )

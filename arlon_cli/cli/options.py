@@ -76,12 +76,12 @@ Model = Annotated[
 _NAME_BYTES = 120
 
 
-def check_sampling(seed: int | None, steps: int | None, guidance: float | None) -> None:
+def check_sampling(seed: int | None, steps: int | None, guidance: float | None, *, dashes: str = "--") -> None:
     """Raises InputError for a value out of its range; None stands for a default."""
     for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance)):
         low, high = RANGES[name]
         if value is not None and not low <= value <= high:
-            raise InputError(f"--{name} is {value}; it lies between {low} and {high}.")
+            raise InputError(f"{dashes}{name} is {value}; it lies between {low} and {high}.")
 
 
 def check_modes(no_ar: bool, preview: bool) -> None:
@@ -126,11 +126,3 @@ def output_path(output: Path | None, name: str, overwrite: bool, skip_existing: 
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"You may not write into the folder {path.parent}.")
     return path
-
-
-def sheet_path(path: Path, overwrite: bool) -> Path:
-    """Where the contact sheet of the video `path` goes. Raises InputError where there is a file already."""
-    sheet = path.with_suffix(".png")
-    if sheet.exists() and not overwrite:
-        raise InputError(f"{sheet} exists already; give --overwrite to replace it, or another -o.")
-    return sheet

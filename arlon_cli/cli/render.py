@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How to render a video; None stands for the model's default, or for a file that is not wanted."""
+    """How to render a video; None stands for the model's default."""
 
     seed: int
     steps: int | None
@@ -27,7 +27,7 @@ class RenderOptions:
     use_ar: bool
     redo: tuple[int, ...]
     preview: bool
-    sheet: Path | None
+    sheet: bool
     metadata: bool
     overwrite: bool
 
@@ -104,6 +104,7 @@ def render_video(
     config = pipeline.config
     settings = settings_of(options, config)
     made = pipeline.metadata(shots, settings)
+    sheet_path = _sheet_path(path, options) if options.sheet else None
     preview = _write_preview(pipeline, shots, settings, made, path, options) if options.preview else None
     comment = made.to_json() if options.metadata else ""
     sheet = ContactSheet(sum(shot.num_frames for shot in shots))
@@ -111,16 +112,23 @@ def render_video(
     with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
         for frames in pipeline.frames(shots, settings):
             writer.write(frames)
-            if options.sheet:
-                sheet.add(frames)
+            sheet.add(frames)
     if rendered := console.rendered - rendered:
         pipeline.remember_speed(settings, (time.monotonic() - started) / rendered)
-    if options.sheet:
-        sheet.write(options.sheet)
+    if sheet_path:
+        sheet.write(sheet_path)
     seconds = round(time.monotonic() - start, 2)
     console.done(f"{path}: {writer.num_frames} frames in {seconds:.1f} s")
-    files = {"preview": preview and str(preview), "sheet": options.sheet and str(options.sheet)}
+    files = {"preview": preview and str(preview), "sheet": sheet_path and str(sheet_path)}
     return {"num_frames": writer.num_frames} | files | _facts(pipeline, made) | console.counts() | {"seconds": seconds}
+
+
+def _sheet_path(path: Path, options: RenderOptions) -> Path:
+    """Where the contact sheet of the video `path` goes. Raises InputError where there is a file already."""
+    sheet = path.with_suffix(".png")
+    if sheet.exists() and not options.overwrite:
+        raise InputError(f"{sheet} exists already; give --overwrite to replace it, or another -o.")
+    return sheet
 
 
 def _write_preview(

@@ -94,7 +94,7 @@ def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "generate" in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("command", ["generate", "storyboard", "info", "models", "cache", "train"])
+@pytest.mark.parametrize("command", ["generate", "storyboard", "batch", "info", "models", "cache", "train"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out

@@ -14,14 +14,6 @@ from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.video import probe, read_metadata
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def generate(checkpoint: Path, *arguments: str) -> int:
     return run(["generate", "a red hill", "--model", str(checkpoint), "--device", "cpu", *arguments])
 
