@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 import arlon_cli
-from arlon_cli.cli import batch, cache, generate, info, models, storyboard, train
+from arlon_cli.cli import batch, cache, generate, info, models, settings, storyboard, train
 from arlon_cli.cli.console import Interrupted, print_error
 from arlon_cli.errors import ArlonError
 
@@ -40,8 +40,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(epilog=f"An option with an environment variable may also stand in {settings.settings_path()}.")
 def arlon(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -50,6 +51,7 @@ def arlon(
     ] = False,
 ) -> None:
     """Long videos from text."""
+    context.default_map = settings.defaults_of(context.command, settings.read_settings(settings.settings_path()))
 
 
 def run(arguments: Sequence[str]) -> int:
