@@ -80,6 +80,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "Interrupted.", 130
     if isinstance(error, _UsageError):
         return usage_message(error), 2
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {str(error.filename)[:200]}.", 1
     return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1
 
 
@@ -99,4 +101,9 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == 130:  # at once: torch takes its time to unwind, and there is nothing left to save
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -65,7 +65,7 @@ class Store:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                intact = (file.metadata() or {}).get("sha256") == _digest(tensors)
+                intact = (file.metadata() or {}).get("sha256") == _digest(key, tensors)
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError):
@@ -84,7 +84,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial_file(path) as temporary:
-                temporary.write_bytes(save(tensors, metadata={"sha256": _digest(tensors)}))
+                temporary.write_bytes(save(tensors, metadata={"sha256": _digest(key, tensors)}))
                 temporary.replace(path)
         except OSError as error:
             raise ArlonError(
@@ -125,9 +125,9 @@ class Store:
         return removed
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """A hash of names, dtypes, shapes and values, to tell damage by."""
-    total = hashlib.sha256()
+def _digest(key: str, tensors: dict[str, Tensor]) -> str:
+    """A hash of an artifact's key and of names, dtypes, shapes and values, to tell damage by."""
+    total = hashlib.sha256(key.encode())
     for name, value in sorted(tensors.items()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().data)

@@ -55,31 +55,32 @@ class VideoWriter:
         self._failed = threading.Event()
 
     def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            try:
+        try:
+            with ExitStack() as opened:
                 self._temporary = opened.enter_context(partial_file(self.path))
                 self._errors: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
-                about = opened.enter_context(tempfile.TemporaryFile())  # a command line holds no long storyboard
-                about.write(_as_ffmetadata(self._comment))
-                about.seek(0)
-                metadata = ["-f", "ffmetadata", "-i", f"/dev/fd/{about.fileno()}", "-map_metadata", "1"]
-                command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
-                command += [*self._input, *metadata, *self._encoding, str(self._temporary)]
-                # a session of its own: Ctrl-C is for this process to handle
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stderr=self._errors,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[about.fileno()],
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ArlonError(f"Could not write {self.path}: {error.strerror or error}.") from error
-            self._opened = opened.pop_all()
+                self._process = self._start(opened.enter_context(tempfile.TemporaryFile()))
+                self._opened = opened.pop_all()
+        except OSError as error:
+            raise ArlonError(f"Could not write {self.path}: {error.strerror or error}.") from error
         self._thread = threading.Thread(target=self._pump, name="video writer", daemon=True)
         self._thread.start()
         return self
+
+    def _start(self, about: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start ffmpeg, with the comment in the file `about`, since a command line holds no long storyboard."""
+        about.write(_as_ffmetadata(self._comment))
+        about.seek(0)
+        metadata = ["-f", "ffmetadata", "-i", f"/dev/fd/{about.fileno()}", "-map_metadata", "1"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+        return subprocess.Popen(
+            [*command, *self._input, *metadata, *self._encoding, str(self._temporary)],
+            stdin=subprocess.PIPE,
+            stderr=self._errors,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[about.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process to handle
+        )
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames (n, H, W, 3) uint8; waits while the encoder is behind."""

@@ -48,6 +48,13 @@ def test_a_file_with_a_flipped_bit_is_absent(tmp_path: Path, place: int) -> None
     assert store.read("latents", "abc") is not None
 
 
+def test_an_artifact_under_another_key_is_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    store.write("latents", "abc", TENSORS)
+    store.path("latents", "abc").rename(store.path("latents", "abd"))
+    assert store.read("latents", "abd") is None
+
+
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     store = Store(tmp_path, 10**6)
     path = store.path("latents", "abc")
