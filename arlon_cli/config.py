@@ -149,7 +149,7 @@ class ModelConfig:
         """Read what `to_json` wrote. Raises CheckpointError that names a missing or unknown field."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"config.json is not JSON: {error}.") from error
         return _build(cls, data, "config.json")
 
@@ -169,6 +169,10 @@ def _build(cls: type[_Config], data: Any, where: str) -> _Config:
             value = _build(field.type, value, f"{where}: {name}")
         elif isinstance(value, list):
             value = tuple(value)
+        elif isinstance(field.type, type) and not isinstance(
+            value, (int, float) if field.type is float else field.type
+        ):
+            raise CheckpointError(f"{where}: {name} is {value!r}, which is no {field.type.__name__}.")
         values[name] = value
     return cls(**values)
 

@@ -13,7 +13,12 @@ def decode(
     codes: Annotated[Path, typer.Argument(help="A .safetensors that `arlon encode` made.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .mp4 to write, or a folder.  [default: CODES-preview.mp4]"),
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="ARLON_OUTPUT",
+            help="The .mp4 to write, or a folder.  [default: CODES-preview.mp4]",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     model: options.Model = "diorama",

@@ -20,7 +20,12 @@ def encode(
     videos: Annotated[list[Path], typer.Argument(help="Videos of any format that ffmpeg reads.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .safetensors to write, or a folder.  [default: named by the video]"),
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="ARLON_OUTPUT",
+            help="The .safetensors to write, or a folder.  [default: named by the video]",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     model: options.Model = "diorama",
@@ -41,7 +46,7 @@ def encode(
     folder = find_weights(model)
     if output is not None and output.suffix != "" and not output.is_dir() and len(videos) > 1:
         raise InputError(f"{len(videos)} videos do not fit into the one file {output}; name a folder.")
-    paths = [options.output_path(output, f"{video.stem}.safetensors", overwrite, ".safetensors") for video in videos]
+    paths = [options.output_path(output, f"{video.stem}.safetensors", overwrite) for video in videos]
     if repeated := [str(path) for path in paths if paths.count(path) > 1]:
         raise InputError(f"Several videos would be written to {repeated[0]}; encode them one by one with -o.")
     for video in videos:

@@ -35,12 +35,19 @@ def extend(
     seconds: Annotated[float | None, typer.Option("--seconds", help="New length, instead of --frames.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Extend the newest result of any command.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same video.  [default: the video's]")] = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: the video's]")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Classifier-free guidance; 1 is none.  [default: the video's]")
+    ] = None,
     no_ar: options.NoAR = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The .mp4 to write, or a folder.  [default: VIDEO-extended.mp4]"),
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="ARLON_OUTPUT",
+            help="The .mp4 to write, or a folder.  [default: VIDEO-extended.mp4]",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     model: options.Model = "diorama",
@@ -172,15 +179,14 @@ def _choose(
     shot: "Shot",
 ) -> "Extension":
     """The extension by `shot`: as the video's own plan goes on, else from stored latents, else from its encoded end."""
-    from arlon_cli.pipeline.extension import extend_latents, extend_pixels, extend_plan, made_here
+    from arlon_cli.pipeline.extension import extend_latents, extend_pixels, extend_plan, last_settings, made_here
     from arlon_cli.pipeline.segments import Settings
     from arlon_cli.storage.video import read_frames
 
     config = pipeline.config
-    sampling = config.sampling
-    before = Settings(0, sampling.num_steps, sampling.guidance_scale, use_ar=True)
+    before = Settings(0, config.sampling.num_steps, config.sampling.guidance_scale, use_ar=True)
     if made is not None and made.model_digest == pipeline.checkpoint.digest:
-        before = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar)
+        before = last_settings(made)
     settings = Settings(
         seed=before.seed if wish.seed is None else wish.seed,
         num_steps=before.num_steps if wish.steps is None else wish.steps,

@@ -1,7 +1,7 @@
 """More of a video that is there already: what it goes on from, and the frames that follow."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -44,12 +44,27 @@ def made_here(made: VideoMetadata, pipeline: Pipeline) -> bool:
     return fits and pipeline.store.read("latents", made.last_latents) is not None
 
 
+def last_settings(made: VideoMetadata) -> Settings:
+    """How the last shot of a video was rendered."""
+    last = made.shots[-1]
+    return Settings(
+        seed=made.seed if last.seed is None else last.seed,
+        num_steps=made.num_steps if last.num_steps is None else last.num_steps,
+        guidance_scale=made.guidance_scale if last.guidance_scale is None else last.guidance_scale,
+        use_ar=made.use_ar,
+    )
+
+
 def extend_plan(made: VideoMetadata, prompt: str, num_frames: int) -> Extension:
-    """Go on as the video itself would have: the same plan, longer. The video started from its prompts alone."""
-    shots = tuple(Shot(shot.prompt, shot.num_frames, shot.cut, shot.added) for shot in made.shots)
-    settings = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar)
+    """Go on as the video itself would have: the same plan, longer, its last shot's settings kept.
+
+    The video started from its prompts alone.
+    """
+    shots = tuple(Shot(**asdict(shot)) for shot in made.shots)
+    settings = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar, made.redo)
     first_frame = sum(shot.num_frames for shot in shots)
-    return Extension((*shots, Shot(prompt, num_frames, added=True)), settings, NO_REFERENCE, first_frame, "plan")
+    added = replace(shots[-1].more(num_frames), prompt=prompt)
+    return Extension((*shots, added), settings, NO_REFERENCE, first_frame, "plan")
 
 
 def extend_latents(

@@ -1,7 +1,7 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice, repeat
 from typing import cast
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arlon_cli import __version__
 from arlon_cli.config import ModelConfig
-from arlon_cli.errors import ArlonError
+from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
@@ -25,7 +25,7 @@ from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
-from arlon_cli.storage.store import Store
+from arlon_cli.storage.store import Store, artifact_key
 
 _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
 _ENCODED_FRAMES = 4 * LATENT_FRAMES  # frames that it encodes at once
@@ -33,7 +33,7 @@ _ENCODED_FRAMES = 4 * LATENT_FRAMES  # frames that it encodes at once
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: `stage` is `text`, `draft`, `denoise`, `decode` or `stored` (found in the store).
+    """Where a run is: `stage` is `text`, `draft`, `preview`, `denoise`, `decode` or `stored` (found in the store).
 
     Segments count from 1 over the whole video; `num_frames` are done.
     """
@@ -63,11 +63,16 @@ class Pipeline:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
+        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def plan(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> list[list[Job]]:
-        """The segments of each scene, with their keys; the first scene starts with what the reference gives."""
-        return [
-            plan_jobs(
+        """The segments of each scene, with their keys; the first scene starts with what the reference gives.
+
+        Raises InputError where `redo` names a segment too many.
+        """
+        plan: list[list[Job]] = []
+        for number, scene in enumerate(scenes_of(shots)):
+            jobs = plan_jobs(
                 scene,
                 _scene_seed(settings, number, reference),
                 settings,
@@ -75,9 +80,13 @@ class Pipeline:
                 digest=self.checkpoint.digest,
                 dtype=str(self.dtype).removeprefix("torch."),
                 given=NO_REFERENCE.given if number else reference.given,
+                first=1 + sum(map(len, plan)),
             )
-            for number, scene in enumerate(scenes_of(shots))
-        ]
+            plan.append(jobs)
+        num_segments = sum(map(len, plan))
+        if wrong := [number for number in settings.redo if not 1 <= number <= num_segments]:
+            raise InputError(f"There is no segment {wrong[0]} to redo; the video has {num_segments}.")
+        return plan
 
     def metadata(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> VideoMetadata:
         """What a video of these shots is to say about its making."""
@@ -85,7 +94,7 @@ class Pipeline:
             version=__version__,
             model=self.config.name,
             model_digest=self.checkpoint.digest,
-            shots=tuple(ShotRecord(shot.prompt, shot.num_frames, shot.cut, shot.added) for shot in shots),
+            shots=tuple(ShotRecord(**asdict(shot)) for shot in shots),
             seed=settings.seed,
             num_steps=settings.num_steps,
             guidance_scale=settings.guidance_scale,
@@ -96,6 +105,7 @@ class Pipeline:
             dtype=str(self.dtype).removeprefix("torch."),
             last_latents=self.last_latents(shots, settings, reference),
             num_frames=sum(shot.num_frames for shot in shots),
+            redo=settings.redo,
         )
 
     def last_latents(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> str:
@@ -150,22 +160,45 @@ class Pipeline:
                 latent = min(latent, segment.start)
         return 0
 
+    def preview(
+        self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE
+    ) -> Iterator[np.ndarray]:
+        """Frames of the whole video straight from its codes, in chunks (n, H, W, 3) uint8; none is denoised.
+
+        What it drafts is in the store when `frames` needs it.
+        """
+        plan = self.plan(shots, settings, reference)
+        run = _Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
+        run.report("text")
+        texts = self.encode_prompts([shot.prompt for shot in shots])
+        for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
+            seed = _scene_seed(settings, number, reference)
+            codes = self._first_codes(NO_REFERENCE if number else reference)
+            for job in jobs:
+                run.segment += 1
+                codes = torch.cat([codes, self.codes(job, codes, texts, seed, run)])
+            frames = self.decode_codes(codes, sum(shot.num_frames for shot in scene))
+            yield from run.count(frames, "preview")
+
     def encode_prompts(self, prompts: Iterable[str]) -> Texts:
         """Text features of the prompts and of the null prompt; warns of words that the model never saw.
 
-        The text encoder is freed on return.
+        Each prompt is encoded once, and the text encoder is freed on return: for many videos, ask for all at first.
         """
-        text_encoder = cast(TextEncoder, self._load("text_encoder"))
         distinct = list(dict.fromkeys(["", *prompts]))
-        unknown = dict.fromkeys(word for prompt in distinct for word in text_encoder.unknown_words(prompt))
-        if unknown:
-            self.on_warning(
-                f"{self.config.name} never saw {'this word' if len(unknown) == 1 else 'these words'}: "
-                f"{', '.join(unknown)}; `arlon models show {self.config.name}` lists what it knows."
-            )
-        with torch.inference_mode():
-            encoded = [text_encoder.encode([prompt]) for prompt in distinct]
-        return {prompt: (text[0], mask[0]) for prompt, (text, mask) in zip(distinct, encoded, strict=True)}
+        if new := [prompt for prompt in distinct if prompt not in self._texts]:
+            text_encoder = cast(TextEncoder, self._load("text_encoder"))
+            unknown = dict.fromkeys(word for prompt in new for word in text_encoder.unknown_words(prompt))
+            if unknown:
+                self.on_warning(
+                    f"{self.config.name} never saw {'this word' if len(unknown) == 1 else 'these words'}: "
+                    f"{', '.join(unknown)}; `arlon models show {self.config.name}` lists what it knows."
+                )
+            with torch.inference_mode():
+                for prompt in new:
+                    text, mask = text_encoder.encode([prompt])
+                    self._texts[prompt] = (text[0], mask[0])
+        return {prompt: self._texts[prompt] for prompt in distinct}
 
     def render(
         self,
@@ -182,9 +215,7 @@ class Pipeline:
         What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
         """
         config = self.config
-        codes = torch.empty(0, config.ar.code_height, config.ar.code_width, dtype=torch.long)
-        if reference.codes is not None:
-            codes = reference.codes
+        codes = self._first_codes(reference)
         behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
         recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
         if reference.latents is not None and first == 0:
@@ -205,12 +236,18 @@ class Pipeline:
                     behind.clear()
                     with torch.inference_mode():
                         condition = decode_condition(self.latent_vqvae, codes, job.segment, self.device).float()
-                new = self.denoise(job, texts, condition, recent, seed, settings, run)
+                new = self.denoise(job, texts, condition, recent, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
             recent = new if recent is None else torch.cat([recent, new], dim=2)
             recent = recent[:, :, max(0, recent.shape[2] - config.segments.overlap) :]
             run.report("decode")
             yield new
+
+    def _first_codes(self, reference: Reference) -> Tensor:
+        """The codes (n, h, w) that a scene starts with; n is 0 where none are given."""
+        if reference.codes is not None:
+            return reference.codes
+        return torch.empty(0, self.config.ar.code_height, self.config.ar.code_width, dtype=torch.long)
 
     def codes(self, job: Job, past: Tensor, texts: Texts, seed: int, run: "_Run") -> Tensor:
         """The codes (n, h, w) that the job adds to its scene's `past`, from the store or drafted now."""
@@ -223,20 +260,11 @@ class Pipeline:
             self.store.write("codes", job.codes_key, stored)
         return stored["codes"].long()
 
-    def denoise(
-        self,
-        job: Job,
-        texts: Texts,
-        condition: Tensor | None,
-        given: Tensor | None,
-        seed: int,
-        settings: Settings,
-        run: "_Run",
-    ) -> Tensor:
+    def denoise(self, job: Job, texts: Texts, condition: Tensor | None, given: Tensor | None, run: "_Run") -> Tensor:
         """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
         config, segment = self.config, job.segment
         length = segment.end - segment.start
-        noise = segment_noise(config, seed, segment.index)[:, :, :length].to(self.device)
+        noise = segment_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
         start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
         flow = RectifiedFlow()
         if config.sampling.timestep_transform:
@@ -252,12 +280,13 @@ class Pipeline:
                 )
                 x_mask = (torch.arange(length, device=self.device) >= segment.overlap)[None]
             steps = flow.sample(
-                self._network(texts[job.prompt], condition, settings.guidance_scale),
+                self._network(texts[job.prompt], condition, job.guidance_scale),
                 z,
-                flow.timesteps(settings.num_steps, start),
-                guidance_scale=settings.guidance_scale,
+                flow.timesteps(job.num_steps, start),
+                guidance_scale=job.guidance_scale,
                 x_mask=x_mask,
             )
+            run.num_steps = job.num_steps
             run.report("denoise")
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
@@ -322,6 +351,25 @@ class Pipeline:
         for pixels in self.video_vae.decode_stream(chunks):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
+
+    def remember_speed(self, settings: Settings, seconds: float) -> None:
+        """Note how long a segment took here with such settings."""
+        self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
+
+    def remembered_speed(self, settings: Settings) -> float | None:
+        """The seconds that a segment took here, with such settings, the last time; None where there was none."""
+        noted = self.store.read("timings", self._speed_key(settings))
+        return None if noted is None else float(noted["seconds"])
+
+    def _speed_key(self, settings: Settings) -> str:
+        return artifact_key(
+            model=self.checkpoint.digest,
+            device=str(self.device),
+            dtype=str(self.dtype),
+            steps=settings.num_steps,
+            guided=settings.guidance_scale != 1.0,
+            ar=settings.use_ar,
+        )
 
     def _network(
         self, text: tuple[Tensor, Tensor], condition: Tensor | None, guidance_scale: float
@@ -390,11 +438,11 @@ class _Run:
         )
         self.on_progress(progress)
 
-    def count(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
         for frames in chunks:
             yield frames
             self.num_frames += len(frames)
-            self.report("decode")
+            self.report(stage)
 
 
 def _between(chunks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:

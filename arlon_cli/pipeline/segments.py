@@ -23,30 +23,41 @@ class Segment:
 
 @dataclass(frozen=True)
 class CodeSpan:
-    """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`."""
+    """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`.
+
+    `seed` is the shot's own, where it has one.
+    """
 
     prompt: str
     shot_start: int
     start: int
     num_frames: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to render: what a user may set, with the preset's defaults filled in."""
+    """How to render: what a user may set, with the preset's defaults filled in.
+
+    `redo` names segments of the video, from 1, that take other noise than the seed's; named n times, the nth other.
+    """
 
     seed: int
     num_steps: int
     guidance_scale: float
     use_ar: bool
+    redo: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """A segment to render: its prompt, the code frames that it is the first to need, and its keys in the store."""
+    """A segment to render: how, the code frames that it is the first to need, and its keys in the store."""
 
     segment: Segment
     prompt: str
+    noise_seed: int
+    num_steps: int
+    guidance_scale: float
     spans: tuple[CodeSpan, ...]
     codes_key: str
     latents_key: str
@@ -88,14 +99,15 @@ def plan_jobs(
     digest: str,
     dtype: str,
     given: Given = NOTHING,
+    first: int = 1,
 ) -> list[Job]:
     """The segments of a scene with their keys: a key depends on the past and not on the video's length.
 
-    A segment's prompt is that of its middle. What is `given` needs no segments and no spans.
+    A segment's prompt and settings are those of the shot in its middle. What is `given` needs no segments and no spans.
+    `first` is the number, in the video, of the scene's first segment.
     """
     ratio = config.latent_vqvae.ratio[0]
     common = {"model": digest, "dtype": dtype, "seed": scene_seed}
-    sampler = {"steps": settings.num_steps, "guidance": settings.guidance_scale, "ar": settings.use_ar}
     jobs: list[Job] = []
     codes_key, latents_key = given.codes_key, given.latents_key
     drafted, done = given.num_codes, given.num_latents
@@ -106,14 +118,27 @@ def plan_jobs(
             if settings.use_ar:
                 spans = tuple(code_spans(stage, drafted, -(-segment.end // ratio), LATENT_FRAMES * ratio))
                 drafted = max(drafted, -(-segment.end // ratio))
-                parts = [[span.prompt, span.shot_start, span.start, span.num_frames] for span in spans]
+                parts = [[span.prompt, span.shot_start, span.start, span.num_frames, span.seed] for span in spans]
                 codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
-            prompt = prompt_at(stage, (segment.start + segment.end) * LATENT_FRAMES // 2)
-            place = [segment.index, segment.start, segment.end, segment.overlap]
+            shot = shot_at(stage, (segment.start + segment.end) * LATENT_FRAMES // 2)
+            noise_seed = scene_seed if shot.seed is None else shot.seed
+            if takes := settings.redo.count(first + segment.index):
+                noise_seed = derived_seed(noise_seed, "redo", takes)
+            num_steps = settings.num_steps if shot.num_steps is None else shot.num_steps
+            guidance_scale = settings.guidance_scale if shot.guidance_scale is None else shot.guidance_scale
             latents_key = artifact_key(
-                kind="latents", parent=latents_key, codes=codes_key, prompt=prompt, place=place, **sampler, **common
+                kind="latents",
+                parent=latents_key,
+                codes=codes_key,
+                prompt=shot.prompt,
+                place=[segment.index, segment.start, segment.end, segment.overlap],
+                noise=noise_seed,
+                steps=num_steps,
+                guidance=guidance_scale,
+                ar=settings.use_ar,
+                **common,
             )
-            jobs.append(Job(segment, prompt, spans, codes_key, latents_key))
+            jobs.append(Job(segment, shot.prompt, noise_seed, num_steps, guidance_scale, spans, codes_key, latents_key))
         done = max(done, num_latents)
     return jobs
 
@@ -127,19 +152,19 @@ def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: int
         shot_end = end if number == len(scene) - 1 else min(end, round(first_frame / frames_per_code))
         low = max(start, shot_start)
         if shot_end > low:
-            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low))
+            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low, shot.seed))
         shot_start = round(first_frame / frames_per_code)
     return spans
 
 
-def prompt_at(scene: Sequence[Shot], frame: int) -> str:
-    """The prompt of the shot that a frame lies in; past the end, that of the last."""
+def shot_at(scene: Sequence[Shot], frame: int) -> Shot:
+    """The shot that a frame lies in; past the end, the last."""
     end = 0
     for shot in scene:
         end += shot.num_frames
         if frame < end:
-            return shot.prompt
-    return scene[-1].prompt
+            return shot
+    return scene[-1]
 
 
 def derived_seed(*parts: object) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.video import VideoInfo, VideoWriter, probe, read_frames, run_ffmpeg
+from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, probe, read_frames, run_ffmpeg
 
 _LEAST_FRAMES = 3  # shorter streams have no B-frames, and their decoding times do not meet those of longer ones
 
@@ -39,8 +39,10 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
                 writer.write(chunk)
         parts = Path(folder) / "parts.txt"
         parts.write_text("".join(f"file {_quoted(part.resolve())}\n" for part in (source, added)), encoding="utf-8")
-        command = ["-f", "concat", "-safe", "0", "-i", str(parts)]
-        command += ["-map", "0:v:0", "-c", "copy", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
+        about = Path(folder) / "about.txt"  # a command line holds no long storyboard
+        about.write_bytes(as_ffmetadata(comment))
+        command = ["-f", "concat", "-safe", "0", "-i", str(parts), "-f", "ffmetadata", "-i", str(about)]
+        command += ["-map", "0:v:0", "-map_metadata", "1", "-c", "copy", "-movflags", "+faststart"]
         done = run_ffmpeg("-loglevel", "error", *command, str(joined))
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines()

@@ -1,7 +1,6 @@
 """Codes on disk: a safetensors file with the codes of a clip and what they were made of and with."""
 
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.partial import partial_file
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,12 @@ class CodesRecord:
 
 def write_codes(path: Path, codes: Tensor, record: CodesRecord) -> None:
     """Write codes (t, h, w) to `path`, which appears whole. Raises ArlonError where it cannot be written."""
-    temporary = path.with_name(f".arlon-{uuid.uuid4().hex}.tmp")
+    tensors = {"codes": codes.to("cpu", torch.int32).contiguous()}
+    metadata = {"arlon": json.dumps(asdict(record), ensure_ascii=False)}
     try:
-        try:
-            tensors = {"codes": codes.to("cpu", torch.int32).contiguous()}
-            metadata = {"arlon": json.dumps(asdict(record), ensure_ascii=False)}
+        with partial_file(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))  # save_file would keep others from reading it
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise ArlonError(f"Could not write {path}: {error}.") from error
 

@@ -1,12 +1,12 @@
 """Videos on disk: H.264 in mp4, written frame by frame in a thread of its own, probed, then renamed."""
 
-import os
 import queue
 import re
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import numpy as np
 
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.metadata import VideoMetadata
+from arlon_cli.storage.partial import partial_file
 
 _CRF = 16
 _QUEUED_CHUNKS = 4
@@ -45,39 +46,41 @@ class VideoWriter:
             raise InputError(f"H.264 takes an even width and height, not {width}x{height}.")
         self.path = path
         self.num_frames = 0
-        self._temporary = path.with_name(f".arlon-{os.getpid()}-{threading.get_ident()}.part.mp4")
         self._shape = (height, width, 3)
-        self._options = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{width}x{height}",
-            "-r",
-            str(fps),
-            "-i",
-            "pipe:0",
-        ]
-        self._options += ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(_CRF), "-preset", "medium"]
-        self._options += ["-movflags", "+faststart", "-metadata", f"comment={comment}"]
+        self._input = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
+        self._encoding = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(_CRF), "-preset", "medium"]
+        self._encoding += ["-movflags", "+faststart"]
+        self._comment = comment
         self._chunks: queue.Queue[np.ndarray | None] = queue.Queue(_QUEUED_CHUNKS)
         self._failed = threading.Event()
 
     def __enter__(self) -> Self:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *self._options, str(self._temporary)]
         try:
-            # a session of its own: Ctrl-C is for this process to handle
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=self._errors, stdout=subprocess.DEVNULL, start_new_session=True
-            )
+            with ExitStack() as opened:
+                self._temporary = opened.enter_context(partial_file(self.path))
+                self._errors: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
+                self._process = self._start(opened.enter_context(tempfile.TemporaryFile()))
+                self._opened = opened.pop_all()
         except OSError as error:
-            self._errors.close()
-            raise ArlonError(f"Could not start ffmpeg: {error}.") from error
+            raise ArlonError(f"Could not write {self.path}: {error.strerror or error}.") from error
         self._thread = threading.Thread(target=self._pump, name="video writer", daemon=True)
         self._thread.start()
         return self
+
+    def _start(self, about: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start ffmpeg, with the comment in the file `about`, since a command line holds no long storyboard."""
+        about.write(as_ffmetadata(self._comment))
+        about.seek(0)
+        metadata = ["-f", "ffmetadata", "-i", f"/dev/fd/{about.fileno()}", "-map_metadata", "1"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+        return subprocess.Popen(
+            [*command, *self._input, *metadata, *self._encoding, str(self._temporary)],
+            stdin=subprocess.PIPE,
+            stderr=self._errors,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[about.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process to handle
+        )
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames (n, H, W, 3) uint8; waits while the encoder is behind."""
@@ -102,8 +105,7 @@ class VideoWriter:
         finally:
             self._process.kill()
             self._process.wait()
-            self._errors.close()
-            self._temporary.unlink(missing_ok=True)
+            self._opened.close()
 
     def _finish(self, code: int) -> None:
         if code != 0 or self._failed.is_set():
@@ -207,6 +209,12 @@ def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
     """ffmpeg with these options, run to its end whatever comes of it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
     return subprocess.run(command, capture_output=True, check=False)
+
+
+def as_ffmetadata(comment: str) -> bytes:
+    """The file that tells ffmpeg a comment; `=`, `;`, `#`, `\\` and line ends are escaped."""
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    return f";FFMETADATA1\ncomment={escaped}\n".encode()
 
 
 def _comment(path: Path) -> str:

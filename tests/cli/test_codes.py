@@ -1,6 +1,7 @@
 """`encode`, `decode`, and `generate` from codes and pictures."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_encode_refuses_what_would_overwrite(
         (["two.mp4", "one.mp4"], "exists already"),
         (["two.mp4", "one.mp4", "-o", "codes.safetensors"], "name a folder"),
         (["one.mp4", "other/one.mp4", "-o", "other"], "Several videos"),
-        (["two.mp4", "-o", "codes.mp4"], "does not end in .safetensors"),
+        (["two.mp4", "-o", "codes.mp4"], "nor a name that ends in .safetensors"),
         (["two.mp4", "missing.mp4"], "no file missing.mp4"),
     ):
         assert run(["encode", *arguments, *model]) == 2
@@ -222,3 +223,43 @@ def test_wrong_pictures(
     assert run(["generate", "a hill", "--image", "p.png", "-q", "-o", "c.mp4", "--model", str(tiny_checkpoint)]) == 2
     assert message in error(capsys)
     assert not (here / "c.mp4").exists()
+
+
+def test_codes_and_pictures_with_the_other_options(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip(here / "one.mp4", 37)
+    Image.new("RGB", (40, 30), (200, 30, 90)).save(here / "picture.png")
+    model = ["--model", str(tiny_checkpoint)]
+    assert run(["encode", "one.mp4", "-q", *model]) == 0
+    given = ["generate", "a red hill", "--codes", "one.safetensors", "--image", "picture.png", "-q", *model]
+    assert run([*given, "-o", "plain.mp4"]) == 0
+    assert run([*given, "-o", "clip.mp4", "--preview", "--sheet", "--redo", "1"]) == 0
+    assert run(["decode", "one.safetensors", "-o", "codes.mp4", *model]) == 0
+    assert np.array_equal(pixels(here / "clip-preview.mp4"), pixels(here / "codes.mp4"))
+    assert (here / "clip.png").is_file()
+    assert probe(here / "clip.mp4").num_frames == 37
+    assert not np.array_equal(pixels(here / "clip.mp4"), pixels(here / "plain.mp4"))
+    capsys.readouterr()
+    assert run([*given, "--redo", "1", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["segments"]
+    assert all(segment["stored"] and segment["codes_stored"] is None for segment in plan["segments"])
+    assert (plan["codes"], plan["image"]) == ("one.safetensors", "picture.png")
+    assert run(["info", "clip.mp4", "--json"]) == 0
+    again = shlex.split(json.loads(capsys.readouterr().out)["again"])[1:]
+    again[again.index("--model") + 1] = str(tiny_checkpoint)
+    again[again.index("-o") + 1] = "again.mp4"
+    assert run(again) == 0
+    assert (here / "again.mp4").read_bytes() == (here / "clip.mp4").read_bytes()
+
+
+def test_a_video_all_in_the_picture_is_planned_and_previewed(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 30), (200, 30, 90)).save(here / "picture.png")
+    still = ["generate", "a red hill", "--image", "picture.png", "--frames", "3", "--model", str(tiny_checkpoint)]
+    assert run([*still, "--dry-run", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == []
+    assert run([*still, "-o", "clip.mp4", "--preview", "-q"]) == 0
+    assert probe(here / "clip-preview.mp4").num_frames == probe(here / "clip.mp4").num_frames == 3

@@ -1,6 +1,7 @@
 """`extend`: the old frames stay, the new ones go on from them."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,66 @@ def test_a_failure_leaves_nothing(
     assert run(["extend", "clip.mp4", "--frames", "20", "-q", *cli.model]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["clip.mp4"]
+
+
+BOARD = "shots: [{prompt: a red hill, frames: 22}, {prompt: a blue sea, frames: 15, seed: 9, steps: 3, guidance: 2}]"
+
+
+def test_a_storyboard_goes_on_as_its_last_shot_was_made(cli: Cli, here: Path) -> None:
+    (here / "board.yaml").write_text(BOARD)
+    assert run(["storyboard", "board.yaml", "-o", "clip.mp4", "--redo", "2", "-q", *cli.model]) == 0
+    result = cli.extend("clip.mp4", "--frames", "9", "-o", "long.mp4")
+    assert (result["from"], result["copied"], result["seed"]) == ("plan", True, 9)
+    made, before = read_metadata(here / "long.mp4"), read_metadata(here / "clip.mp4")
+    assert made is not None
+    assert before is not None
+    assert (made.seed, made.redo, made.shots[:-1]) == (0, (2,), before.shots)
+    last = made.shots[-1]
+    assert (last.prompt, last.seed, last.num_steps, last.guidance_scale, last.added) == ("a blue sea", 9, 3, 2, True)
+    result = cli.extend("clip.mp4", "--frames", "9", "--steps", "2", "-o", "other.mp4")
+    assert (result["from"], result["seed"]) == ("latents", 9)
+
+
+def test_info_gives_the_commands_that_extend_again(cli: Cli, here: Path) -> None:
+    cli.generate(20, "clip.mp4", "--seed", "4")
+    cli.extend("clip.mp4", "a blue sea", "--frames", "9", "-o", "long.mp4")
+    cli.extend("long.mp4", "--frames", "5", "-o", "longer.mp4")
+    assert run(["info", "longer.mp4", "--json"]) == 0
+    again = json.loads(cli.captured.readouterr().out)["again"]
+    (here / "elsewhere").mkdir()
+    for command in again.split(" && "):
+        words = shlex.split(command)[1:]
+        words[words.index("--model") + 1] = cli.model[1]
+        words[words.index("-o") + 1] = f"elsewhere/{words[words.index('-o') + 1]}"
+        if words[0] == "extend":
+            words[words.index("--") + 1] = f"elsewhere/{words[words.index('--') + 1]}"
+        assert run([*words[:1], "-q", *words[1:]]) == 0
+    assert (here / "elsewhere" / "longer.mp4").read_bytes() == (here / "longer.mp4").read_bytes()
+
+
+def test_info_says_what_a_video_goes_on_from(cli: Cli, here: Path) -> None:
+    clip(here / "clip.mp4", 30)
+    cli.extend("clip.mp4", "a red hill", "--frames", "9")
+    assert run(["info", "clip-extended.mp4", "--json"]) == 0
+    facts = json.loads(cli.captured.readouterr().out)
+    assert facts["extends"] == "clip.mp4"
+    assert "clip.mp4" in facts["again"]
+
+
+def test_settings_of_every_day_leave_the_video_its_own(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.generate(20, "clip.mp4")
+    (here / "videos").mkdir()
+    monkeypatch.setenv("ARLON_OUTPUT", "videos")
+    monkeypatch.setenv("ARLON_STEPS", "7")
+    assert cli.extend("clip.mp4", "--frames", "9")["from"] == "plan"
+    assert (here / "videos" / "clip-extended.mp4").is_file()
+
+
+def test_a_long_storyboard_is_extended(cli: Cli, here: Path) -> None:
+    shots = ", ".join(f"{{prompt: '{'a red hill ' * 400} {number}', frames: 8}}" for number in range(40))
+    (here / "board.yaml").write_text(f"shots: [{shots}]")
+    assert run(["storyboard", "board.yaml", "-o", "clip.mp4", "--steps", "1", "-q", *cli.model]) == 0
+    assert cli.extend("clip.mp4", "snow", "--frames", "5", "-o", "long.mp4")["copied"]
+    made = read_metadata(here / "long.mp4")
+    assert made is not None
+    assert len(made.shots) == 41

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_metadata_survives(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "clip.mp4") == MADE
     write(tmp_path / "plain.mp4", clip(5))
     assert read_metadata(tmp_path / "plain.mp4") is None
+
+
+def test_metadata_may_be_longer_than_a_command_line(tmp_path: Path) -> None:
+    made = replace(MADE, shots=tuple(ShotRecord(f"{i} " + "hill " * 900, 9, False) for i in range(60)))
+    assert len(made.to_json()) > 250_000
+    write(tmp_path / "clip.mp4", clip(5), made.to_json())
+    assert read_metadata(tmp_path / "clip.mp4") == made
 
 
 def test_frames_are_resampled_in_time(tmp_path: Path) -> None:
