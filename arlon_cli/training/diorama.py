@@ -39,13 +39,13 @@ from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
 from arlon_cli.training.samples import Samples
 
 SHARES = {
-    "text_encoder": 3,
-    "video_vae": 11,
-    "clips": 14,
-    "latent_vqvae": 7,
-    "latent_vqvae_coarse": 4,
-    "ar": 21,
-    "dit": 24,
+    "text_encoder": 2,
+    "video_vae": 18,
+    "clips": 16,
+    "latent_vqvae": 8,
+    "latent_vqvae_coarse": 5,
+    "ar": 26,
+    "dit": 30,
     "classifier": 5,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
@@ -71,7 +71,7 @@ CPU = Scale(
     most_clips=4096,
     captions=48,
     vqvae_clips=6,
-    ar_frames=64,
+    ar_frames=48,
     dit_frames=48,
     pictures=24,
 )
@@ -198,17 +198,20 @@ def train_diorama(
     seed: int,
     on_event: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
+    config: ModelConfig = DIORAMA,
+    scale: Scale | None = None,
 ) -> Path:
     """Train every part of the `diorama` preset and leave a checkpoint in `folder`/checkpoint, which is returned.
 
+    `scale` is by default that of the device.
     Stages that an earlier call finished are kept, one that it was stopped in goes on. Raises Interrupted after
     `stop()` turned true and the state was saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(
         folder=folder,
-        config=DIORAMA,
-        scale=GPU if device.type == "cuda" else CPU,
+        config=config,
+        scale=scale or (GPU if device.type == "cuda" else CPU),
         device=device,
         precision=precision,
         seed=seed,
@@ -349,7 +352,7 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
-        window = longest if step % 2 == 0 else longest // 2 + 1
+        window = longest if step % 4 == 0 else longest // 2 + 1
         return code_windows(
             codes,
             clips.scenes,
