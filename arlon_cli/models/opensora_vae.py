@@ -5,7 +5,6 @@ which become 5 latents: the first chunk position stands for one frame, each furt
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,33 +12,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arlon_cli.config import TemporalVAEConfig
+
 CHUNK_FRAMES, CHUNK_LATENTS = 17, 5
-
-
-@dataclass(frozen=True)
-class TemporalVAEConfig:
-    """Open-Sora's own names: `filters` times each of `channel_multipliers` are the widths of the stages."""
-
-    in_out_channels: int
-    latent_embed_dim: int
-    embed_dim: int
-    filters: int
-    num_res_blocks: int
-    channel_multipliers: tuple[int, ...]
-    temporal_downsample: tuple[bool, ...]
-    num_groups: int
-
-
-TEMPORAL_VAE_SD = TemporalVAEConfig(
-    in_out_channels=4,
-    latent_embed_dim=4,
-    embed_dim=4,
-    filters=128,
-    num_res_blocks=4,
-    channel_multipliers=(1, 2, 2, 4),
-    temporal_downsample=(False, True, True),
-    num_groups=32,
-)
 
 
 class TemporalVAE(nn.Module):

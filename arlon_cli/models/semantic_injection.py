@@ -45,9 +45,8 @@ class SemanticInjection(nn.Module):
         """F_0 of a condition (B, C, T, H, W); mask (B,) is true for the samples that are guided."""
         t, h, w = (-size % patch for size, patch in zip(condition.shape[2:], self.patch_size, strict=True))
         features = self.patch_embedding(F.pad(condition, (0, w, 0, h, 0, t)))
-        return Guidance(
-            features.flatten(3).permute(0, 2, 3, 1), None if mask is None else mask.to(features.dtype).view(-1, 1, 1, 1)
-        )
+        tokens = features.flatten(3).permute(0, 2, 3, 1).contiguous()
+        return Guidance(tokens, None if mask is None else mask.to(features.dtype).view(-1, 1, 1, 1))
 
     def enter(self, x: Tensor, guidance: Guidance) -> Tensor:
         """x (B, T, S, d) with F_0 added to the DiT's input, where the configuration asks for it."""

@@ -80,7 +80,7 @@ class STDiT3(nn.Module):
         h, w = x.shape[2:4]
         side = float(height.flatten()[0] * width.flatten()[0]) ** 0.5
         x = x + position_embedding(h, w, x.shape[-1], side / self.config.input_sq_size, x.device, x.dtype)
-        x = x.flatten(2, 3)
+        x = x.flatten(2, 3).contiguous()  # channels last in memory too, as all that follows works along them
 
         speed = self.fps_embedder(fps.expand(len(x)), x.dtype)
         t = self.t_embedder(timestep, x.dtype) + speed  # (B, d)
@@ -126,10 +126,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """x (B, T, S, d); attends along S, or along T with a `rotation`."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (self.scale_shift_table + modulation).unbind(-2)
-        inner = _normalize(x) * (1 + scale) + shift
-        along = inner if rotation is None else inner.transpose(1, 2)
-        attended = self.attn(along, rotation)
-        x = x + gate * (attended if rotation is None else attended.transpose(1, 2))
+        x = x + gate * self.attn(_normalize(x) * (1 + scale) + shift, rotation)
         x = x + self.cross_attn(x.flatten(1, 2), y, y_mask).view_as(x)
         return x + mlp_gate * self.mlp(_normalize(x) * (1 + mlp_scale) + mlp_shift)
 
@@ -144,13 +141,14 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
-        """Attention along the last but one axis of x (B, A, N, d); all of A is batch."""
-        q, k, v = rearrange(self.qkv(x), "b a n (three h d) -> three (b a) h n d", three=3, h=self.num_heads)
+        """Attention of x (B, T, S, d) along S, or along T with a `rotation`."""
+        lines = "(b t) h s d" if rotation is None else "(b s) h t d"
+        q, k, v = rearrange(self.qkv(x), f"b t s (three h d) -> three {lines}", three=3, h=self.num_heads)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(rearrange(y, "(b a) h n d -> b a n (h d)", b=len(x)))
+        return self.proj(rearrange(y, f"{lines} -> b t s (h d)", b=len(x)))
 
 
 class CrossAttention(nn.Module):

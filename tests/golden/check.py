@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arlon_cli.config import STDiT3Config
-from arlon_cli.models.opensora_vae import ChunkedTemporalVAE, TemporalVAEConfig
+from arlon_cli.config import STDiT3Config, TemporalVAEConfig
+from arlon_cli.models.opensora_vae import ChunkedTemporalVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 

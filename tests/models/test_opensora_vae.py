@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arlon_cli.models.opensora_vae import TEMPORAL_VAE_SD, ChunkedTemporalVAE, TemporalVAEConfig
+from arlon_cli.config import OPENSORA_V1_2, OpenSoraVAEConfig, TemporalVAEConfig
+from arlon_cli.models.opensora_vae import ChunkedTemporalVAE
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -44,8 +45,9 @@ def test_a_clip_in_chunks_gives_the_reference(golden: tuple[ChunkedTemporalVAE, 
 
 
 def test_full_size_has_the_published_names_and_shapes() -> None:
+    assert isinstance(OPENSORA_V1_2.video_vae, OpenSoraVAEConfig)
     with torch.device("meta"):
-        vae = ChunkedTemporalVAE(TEMPORAL_VAE_SD)
+        vae = ChunkedTemporalVAE(OPENSORA_V1_2.video_vae.temporal)
     ours = {name: tuple(t.shape) for name, t in vae.temporal_vae.state_dict(prefix="temporal_vae.").items()}
     lines = (GOLDEN / "vae_temporal_sd_keys.txt").read_text().splitlines()
     published = {name: ast.literal_eval(shape) for name, shape, *_ in (line.split("\t") for line in lines)}

@@ -2,19 +2,17 @@
 
 import ast
 import importlib.util
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import DIORAMA, SemanticInjectionConfig, STDiT3Config
+from arlon_cli.config import DIORAMA, OPENSORA_V1_2, SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.stdit import STDiT3
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = STDiT3Config(4, False, (1, 2, 2), 32, 2, 2, 2.0, 16, 6, True, 16)
-XL2 = STDiT3Config(4, True, (1, 2, 2), 1152, 28, 16, 4.0, 4096, 300, True, 512)
 
 
 def injection(layers: tuple[int, ...], fusion: str = "adaptive_norm") -> SemanticInjectionConfig:
@@ -54,18 +52,10 @@ def test_reference_tensors_agree() -> None:
 
 def test_full_size_has_the_published_names_and_shapes() -> None:
     with torch.device("meta"):
-        model = STDiT3(XL2)
+        model = STDiT3(OPENSORA_V1_2.dit)
     lines = (GOLDEN / "stdit3_xl2_keys.txt").read_text().splitlines()
     published = {name: ast.literal_eval(shape) for name, shape, *_ in (line.split("\t") for line in lines)}
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == published
-
-
-def test_the_papers_injection_has_92_million_parameters() -> None:
-    with torch.device("meta"):
-        model = STDiT3(XL2, injection(tuple(range(14))))
-    assert model.injection is not None
-    count = sum(p.numel() for p in model.injection.parameters())
-    assert math.isclose(count, 92e6, rel_tol=0.03), count
 
 
 @pytest.mark.parametrize("fusion", ["adaptive_norm", "mlp_adapter", "controlnet"])
