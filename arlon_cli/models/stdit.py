@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
-from arlon_cli.models.semantic_injection import SemanticInjection
+from arlon_cli.models.semantic_injection import Layer, SemanticInjection
 
 _FREQUENCIES = 256  # of the sinusoidal embedding of timesteps and of frames per second
 
@@ -35,8 +35,10 @@ class STDiT3(nn.Module):
         self.temporal_blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         out_channels = config.in_channels * (2 if config.pred_sigma else 1)
         self.final_layer = FinalLayer(width, math.prod(config.patch_size) * out_channels)
-        self.injection = None if injection is None else SemanticInjection(injection, width, config.patch_size)
         self._initialize()
+        self.injection: SemanticInjection | None = None
+        if injection is not None:
+            self.injection = SemanticInjection(injection, width, config.patch_size, self.layers)
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -48,6 +50,11 @@ class STDiT3(nn.Module):
         nn.init.zeros_(self.t_block.get_parameter("1.bias"))
         nn.init.zeros_(self.final_layer.linear.weight)
         nn.init.zeros_(self.final_layer.linear.bias)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The spatial and the temporal block of each layer."""
+        return list(zip(self.spatial_blocks, self.temporal_blocks, strict=True))
 
     @property
     def unconditional_text(self) -> Tensor:
@@ -99,11 +106,15 @@ class STDiT3(nn.Module):
             guided = self.injection.prepare(condition.to(x.dtype), condition_mask)
             x = self.injection.enter(x, guided)
         rotation = self.rope(frames, x.dtype)
-        for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
+
+        def run_layer(layer: Layer, x: Tensor) -> Tensor:
+            spatial, temporal = layer
+            return temporal(spatial(x, modulation, y, y_mask), modulation, y, y_mask, rotation)
+
+        for number, layer in enumerate(self.layers):
             if self.injection is not None and guided is not None:
-                x, guided = self.injection(i, x, guided)
-            x = spatial(x, modulation, y, y_mask)
-            x = temporal(x, modulation, y, y_mask, rotation)
+                x, guided = self.injection(number, x, guided, run_layer)
+            x = run_layer(layer, x)
         x = self.final_layer(x, t, clean, x_mask)
         p, q, r = self.config.patch_size
         x = rearrange(x, "b t (h w) (p q r c) -> b c (t p) (h q) (w r)", h=h, w=w, p=p, q=q, r=r)
