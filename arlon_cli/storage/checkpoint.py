@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, TextEncoderConfig, VideoVAEConfig
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, TextEncoderConfig
 from arlon_cli.errors import CheckpointError
 
 PARTS = ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "dit", "classifier")
@@ -150,9 +150,12 @@ class Checkpoint:
             assert isinstance(config.text_encoder, TextEncoderConfig)
             return TextEncoder(config.text_encoder, self.tokenizer())
         if part == "video_vae":
+            if isinstance(config.video_vae, OpenSoraVAEConfig):
+                from arlon_cli.models.opensora_vae import OpenSoraVAE
+
+                return OpenSoraVAE(config.video_vae)
             from arlon_cli.models.video_vae import VideoVAE
 
-            assert isinstance(config.video_vae, VideoVAEConfig)
             return VideoVAE(config.video_vae)
         if part in ("latent_vqvae", "latent_vqvae_coarse"):
             from arlon_cli.models.latent_vqvae import LatentVQVAE
