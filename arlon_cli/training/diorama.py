@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig
+from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
@@ -250,6 +250,7 @@ def train_diorama(
 def train_text_encoder(run: Run) -> TextEncoder:
     """Captions to what they tell of a scene: paraphrases meet before anything else is learnt from them."""
     torch.manual_seed(run.seed)
+    assert isinstance(run.config.text_encoder, TextEncoderConfig)
     text_encoder = TextEncoder(run.config.text_encoder, build_tokenizer(vocabulary(), run.config.text_encoder))
     model = text.CaptionReader(text_encoder).to(run.device)
 
@@ -263,6 +264,7 @@ def train_text_encoder(run: Run) -> TextEncoder:
 def train_video_vae(run: Run) -> VideoVAE:
     """Pixels to latents and back, from crops that are painted as they are needed."""
     torch.manual_seed(run.seed)
+    assert isinstance(run.config.video_vae, VideoVAEConfig)
     model = VideoVAE(run.config.video_vae).to(run.device)
 
     def batch_at(step: int) -> Tensor:
