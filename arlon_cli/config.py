@@ -141,7 +141,8 @@ class SemanticInjectionConfig:
     """Semantic injection (2.2): which layers, and by which of Table 3's architectures.
 
     `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or
-    `none`, applied in training with `noise_probability` per adapter block (2.3).
+    `none`, applied in training with `noise_probability` per adapter block (2.3). `add_to_input` and `linear_estimate`
+    are additions of ours: F_0 also enters before the first layer, and the network corrects the linear guess of v.
     """
 
     condition_channels: int
@@ -150,6 +151,7 @@ class SemanticInjectionConfig:
     condition_noise: str
     noise_probability: float
     add_to_input: bool
+    linear_estimate: bool
 
 
 @dataclass(frozen=True)
@@ -311,6 +313,7 @@ DIORAMA = ModelConfig(
         condition_noise="uncertainty",
         noise_probability=0.1,
         add_to_input=True,
+        linear_estimate=True,
     ),
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
@@ -376,6 +379,7 @@ OPENSORA_V1_2 = ModelConfig(
         code_height=8,
         code_width=8,
         window_frames=16,
+        previous_frame_input=False,
         width=1024,
         num_layers=12,
         num_heads=16,
@@ -402,6 +406,7 @@ OPENSORA_V1_2 = ModelConfig(
         condition_noise="uncertainty",
         noise_probability=0.1,
         add_to_input=False,
+        linear_estimate=False,
     ),
     segments=SegmentConfig(num_latents=20, overlap=5),
     sampling=SamplingConfig(

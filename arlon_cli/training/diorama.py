@@ -40,15 +40,16 @@ from arlon_cli.training.samples import Samples
 
 SHARES = {
     "text_encoder": 2,
-    "video_vae": 18,
-    "clips": 16,
+    "video_vae": 12,
+    "clips": 13,
     "latent_vqvae": 8,
-    "latent_vqvae_coarse": 5,
-    "ar": 26,
+    "latent_vqvae_coarse": 4,
+    "ar": 28,
     "dit": 30,
-    "classifier": 5,
+    "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
 @dataclass(frozen=True)
@@ -384,6 +385,11 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
     torch.manual_seed(run.seed)
     model = STDiT3(run.config.dit, run.config.injection).to(run.device)
     conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
+    if model.linear_estimate is not None:
+        few = slice(_STATISTICS_CLIPS)
+        model.linear_estimate.set_statistics(
+            torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
+        )
     segments = run.config.segments
 
     def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
