@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import types
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 from arlon_cli.errors import CheckpointError
 
@@ -23,6 +24,18 @@ class TextEncoderConfig:
 
 
 @dataclass(frozen=True)
+class PublishedT5Config:
+    """A T5 encoder that others published, which describes itself; prompts are cleaned as Open-Sora v1.2 does.
+
+    `width` and `max_tokens` are what the other parts were made for; `suffix` is appended to each prompt.
+    """
+
+    width: int
+    max_tokens: int
+    suffix: str
+
+
+@dataclass(frozen=True)
 class VideoVAEConfig:
     """Causal 3-D VAE, 4 frames and 8×8 pixels to one latent position.
 
@@ -32,6 +45,47 @@ class VideoVAEConfig:
     latent_channels: int
     widths: tuple[int, int, int]
     num_res_blocks: int
+
+
+@dataclass(frozen=True)
+class SpatialVAEConfig:
+    """The 2-D VAE of Open-Sora v1.2, a diffusers `AutoencoderKL`; `widths` are those of its stages.
+
+    Its latents are multiplied by `scaling_factor`; it works on `micro_batch` frames at once.
+    """
+
+    latent_channels: int
+    widths: tuple[int, ...]
+    num_res_blocks: int
+    num_groups: int
+    scaling_factor: float
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class TemporalVAEConfig:
+    """The temporal VAE of Open-Sora v1.2; `filters` times each of `channel_multipliers` are its stages' widths."""
+
+    in_out_channels: int
+    latent_embed_dim: int
+    embed_dim: int
+    filters: int
+    num_res_blocks: int
+    channel_multipliers: tuple[int, ...]
+    temporal_downsample: tuple[bool, ...]
+    num_groups: int
+
+
+@dataclass(frozen=True)
+class OpenSoraVAEConfig:
+    """Open-Sora v1.2's VAE: a 2-D VAE of single frames, 8×8 pixels to a position, then one in time, 17 frames to 5."""
+
+    spatial: SpatialVAEConfig
+    temporal: TemporalVAEConfig
+
+    @property
+    def latent_channels(self) -> int:
+        return self.temporal.embed_dim
 
 
 @dataclass(frozen=True)
@@ -87,7 +141,8 @@ class SemanticInjectionConfig:
     """Semantic injection (2.2): which layers, and by which of Table 3's architectures.
 
     `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or
-    `none`, applied in training with `noise_probability` per adapter block (2.3).
+    `none`, applied in training with `noise_probability` per adapter block (2.3). `add_to_input` and `linear_estimate`
+    are additions of ours: F_0 also enters before the first layer, and the network corrects the linear guess of v.
     """
 
     condition_channels: int
@@ -96,6 +151,7 @@ class SemanticInjectionConfig:
     condition_noise: str
     noise_probability: float
     add_to_input: bool
+    linear_estimate: bool
 
 
 @dataclass(frozen=True)
@@ -124,15 +180,27 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class PublishedParts:
+    """Where parts that others published are: ids on the Hub, or folders in the Hub's layout.
+
+    `dit` is the backbone without injection.
+    """
+
+    text_encoder: str
+    video_vae: str
+    dit: str
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """Everything that a checkpoint's `config.json` states."""
+    """Everything that a checkpoint's `config.json` states; `published` is left out there where it is None."""
 
     name: str
     height: int
     width: int
     fps: int
-    text_encoder: TextEncoderConfig
-    video_vae: VideoVAEConfig
+    text_encoder: TextEncoderConfig | PublishedT5Config
+    video_vae: VideoVAEConfig | OpenSoraVAEConfig
     latent_vqvae: LatentVQVAEConfig
     latent_vqvae_coarse: LatentVQVAEConfig
     ar: ARConfig
@@ -140,9 +208,11 @@ class ModelConfig:
     injection: SemanticInjectionConfig
     segments: SegmentConfig
     sampling: SamplingConfig
+    published: PublishedParts | None
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        stated = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return json.dumps(stated, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -158,15 +228,16 @@ def _build(cls: type[_Config], data: Any, where: str) -> _Config:
     if not isinstance(data, dict):
         raise CheckpointError(f"{where}: expected an object, found {type(data).__name__}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if missing := fields.keys() - data.keys():
+    optional = {name for name, field in fields.items() if types.NoneType in get_args(field.type)}
+    if missing := fields.keys() - data.keys() - optional:
         raise CheckpointError(f"{where}: missing {', '.join(sorted(missing))}.")
     if unknown := data.keys() - fields.keys():
         raise CheckpointError(f"{where}: unknown {', '.join(sorted(unknown))}.")
     values = {}
     for name, field in fields.items():
-        value = data[name]
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            value = _build(field.type, value, f"{where}: {name}")
+        value = data.get(name)
+        if (nested := _config_class(field.type, value)) is not None:
+            value = _build(nested, value, f"{where}: {name}")
         elif isinstance(value, list):
             value = tuple(value)
         elif isinstance(field.type, type) and not isinstance(
@@ -175,6 +246,16 @@ def _build(cls: type[_Config], data: Any, where: str) -> _Config:
             raise CheckpointError(f"{where}: {name} is {value!r}, which is no {field.type.__name__}.")
         values[name] = value
     return cls(**values)
+
+
+def _config_class(field_type: Any, value: Any) -> type | None:
+    """The dataclass that `value` is to become; among several, the one whose fields are most like its own."""
+    if value is None and types.NoneType in get_args(field_type):
+        return None
+    kinds = get_args(field_type) or (field_type,)
+    classes = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    names = value.keys() if isinstance(value, dict) else set()
+    return min(classes, key=lambda kind: len(names ^ kind.__dataclass_fields__.keys()), default=None)
 
 
 DIORAMA = ModelConfig(
@@ -236,6 +317,7 @@ DIORAMA = ModelConfig(
         condition_noise="uncertainty",
         noise_probability=0.1,
         add_to_input=True,
+        linear_estimate=True,
     ),
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
@@ -247,6 +329,104 @@ DIORAMA = ModelConfig(
         ar_top_k=200,
         ar_guidance_scale=2.0,
     ),
+    published=None,
 )
 
-PRESETS = {DIORAMA.name: DIORAMA}
+OPENSORA_V1_2 = ModelConfig(
+    name="opensora-v1.2",
+    height=512,
+    width=512,
+    fps=24,
+    text_encoder=PublishedT5Config(width=4096, max_tokens=300, suffix="aesthetic score: 6.5."),
+    video_vae=OpenSoraVAEConfig(
+        spatial=SpatialVAEConfig(
+            latent_channels=4,
+            widths=(128, 256, 512, 512),
+            num_res_blocks=2,
+            num_groups=32,
+            scaling_factor=0.18215,
+            micro_batch=4,
+        ),
+        temporal=TemporalVAEConfig(
+            in_out_channels=4,
+            latent_embed_dim=4,
+            embed_dim=4,
+            filters=128,
+            num_res_blocks=4,
+            channel_multipliers=(1, 2, 2, 4),
+            temporal_downsample=(False, True, True),
+            num_groups=32,
+        ),
+    ),
+    latent_vqvae=LatentVQVAEConfig(
+        latent_channels=4,
+        ratio=(4, 8, 8),
+        width=448,
+        num_res_blocks=2,
+        num_heads=8,
+        codebook_size=2048,
+        codebook_dim=256,
+    ),
+    latent_vqvae_coarse=LatentVQVAEConfig(
+        latent_channels=4,
+        ratio=(4, 16, 16),
+        width=448,
+        num_res_blocks=2,
+        num_heads=8,
+        codebook_size=2048,
+        codebook_dim=256,
+    ),
+    ar=ARConfig(
+        text_width=4096,
+        max_text_tokens=300,
+        codebook_size=2048,
+        code_height=8,
+        code_width=8,
+        window_frames=16,
+        previous_frame_input=False,
+        width=1024,
+        num_layers=12,
+        num_heads=16,
+        ffn_width=4096,
+        dropout=0.1,
+    ),
+    dit=STDiT3Config(
+        in_channels=4,
+        pred_sigma=True,
+        patch_size=(1, 2, 2),
+        hidden_size=1152,
+        depth=28,
+        num_heads=16,
+        mlp_ratio=4.0,
+        caption_channels=4096,
+        model_max_length=300,
+        qk_norm=True,
+        input_sq_size=512,
+    ),
+    injection=SemanticInjectionConfig(
+        condition_channels=4,
+        layers=tuple(range(14)),
+        fusion="adaptive_norm",
+        condition_noise="uncertainty",
+        noise_probability=0.1,
+        add_to_input=False,
+        linear_estimate=False,
+    ),
+    segments=SegmentConfig(num_latents=20, overlap=5),
+    sampling=SamplingConfig(
+        num_steps=30,
+        guidance_scale=7.0,
+        start_timestep=1000.0,
+        timestep_transform=True,
+        ar_temperature=1.0,
+        ar_top_k=200,
+        ar_guidance_scale=2.0,
+    ),
+    published=PublishedParts(
+        text_encoder="DeepFloyd/t5-v1_1-xxl",
+        video_vae="hpcai-tech/OpenSora-VAE-v1.2",
+        dit="hpcai-tech/OpenSora-STDiT-v3",
+    ),
+)
+
+PRESETS = {preset.name: preset for preset in (DIORAMA, OPENSORA_V1_2)}

@@ -1,11 +1,10 @@
-"""Open-Sora v1.2's temporal VAE: the latents of the 2-D VAE, frame by frame, to a quarter as many in time, and back.
+"""Open-Sora v1.2's VAE: a 2-D VAE of single frames, and a temporal one that leaves a quarter as many of its latents.
 
-Parameter names are those of the published checkpoint (`temporal_vae.*`). A clip is worked on in chunks of 17 frames,
-which become 5 latents: the first chunk position stands for one frame, each further one for four.
+Parameter names are those of the published checkpoint (`spatial_vae.module.*`, `temporal_vae.*`, `shift`, `scale`). A
+clip is worked on in chunks of 17 frames, which become 5 latents: the first stands for one frame, the others for four.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -13,33 +12,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arlon_cli.config import OpenSoraVAEConfig, SpatialVAEConfig, TemporalVAEConfig
+from arlon_cli.errors import ArlonError, InputError
+
 CHUNK_FRAMES, CHUNK_LATENTS = 17, 5
-
-
-@dataclass(frozen=True)
-class TemporalVAEConfig:
-    """Open-Sora's own names: `filters` times each of `channel_multipliers` are the widths of the stages."""
-
-    in_out_channels: int
-    latent_embed_dim: int
-    embed_dim: int
-    filters: int
-    num_res_blocks: int
-    channel_multipliers: tuple[int, ...]
-    temporal_downsample: tuple[bool, ...]
-    num_groups: int
-
-
-TEMPORAL_VAE_SD = TemporalVAEConfig(
-    in_out_channels=4,
-    latent_embed_dim=4,
-    embed_dim=4,
-    filters=128,
-    num_res_blocks=4,
-    channel_multipliers=(1, 2, 2, 4),
-    temporal_downsample=(False, True, True),
-    num_groups=32,
-)
 
 
 class TemporalVAE(nn.Module):
@@ -83,26 +59,103 @@ class ChunkedTemporalVAE(nn.Module):
         self.register_buffer("shift", torch.tensor((-0.10, 0.34, 0.27, 0.98)).view(shape))
         self.register_buffer("scale", torch.tensor((3.85, 2.32, 2.33, 3.06)).view(shape))
 
+    def compress(self, frames: Tensor) -> Tensor:
+        """Latents of a clip of frames (B, C, T, h, w), scaled latents of the 2-D VAE."""
+        means = [self.temporal_vae.posterior(chunk)[0] for chunk in frames.split(CHUNK_FRAMES, dim=2)]
+        return (torch.cat(means, dim=2) - self.shift) / self.scale
+
+    def expand(self, latents: Tensor, num_frames: int) -> Tensor:
+        """`num_frames` frames of a clip's latents; what they lack to 17 a chunk is cut from its front."""
+        chunks = (latents * self.scale + self.shift).split(CHUNK_LATENTS, dim=2)
+        counts = (min(CHUNK_FRAMES, num_frames - start) for start in range(0, num_frames, CHUNK_FRAMES))
+        frames = [self.temporal_vae.reconstruct(*pair) for pair in zip(chunks, counts, strict=True)]
+        return torch.cat(frames, dim=2)
+
+
+class OpenSoraVAE(ChunkedTemporalVAE):
+    """Pixels (B, 3, T, H, W) in [-1, 1] to latents (B, C, 5·T/17, H/8, W/8) and back.
+
+    A last chunk of fewer than 17 frames becomes one latent for each four, rounded up; one of m < 5 latents becomes
+    4m - 3 frames. Chunks do not see each other.
+    """
+
+    def __init__(self, config: OpenSoraVAEConfig) -> None:
+        super().__init__(config.temporal)
+        self.spatial_vae = SpatialVAE(config.spatial)
+
+    @property
+    def decoder_context(self) -> int:
+        """How many latents before one its frames depend on, at most."""
+        return CHUNK_LATENTS - 1
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Latents of a clip: the posteriors' means. Raises InputError where H or W is no multiple of 8."""
+        return self.compress(self.spatial_vae.encode(pixels))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels of a clip's latents; they may pass [-1, 1] a little."""
+        whole, rest = divmod(latents.shape[2], CHUNK_LATENTS)
+        return self.spatial_vae.decode(self.expand(latents, whole * CHUNK_FRAMES + max(0, 4 * rest - 3)))
+
+    @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Latents of chunks of frames, each of 17 but for the last."""
-        for frames in chunks:
-            mean, _ = self.temporal_vae.posterior(frames)
-            yield (mean - self.shift) / self.scale
+        """Latents of consecutive pieces of one video, each of any length; together those of the whole."""
+        yield from map(self.encode, regrouped(chunks, CHUNK_FRAMES))
 
-    def decode_stream(self, chunks: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
-        """Frames of chunks of latents, each of 5 but for the last, `num_frames` in all."""
-        for latents in chunks:
-            count = min(CHUNK_FRAMES, num_frames)
-            num_frames -= count
-            yield self.temporal_vae.reconstruct(latents * self.scale + self.shift, count)
+    @torch.no_grad()
+    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pixels of consecutive pieces of one video's latents, each of any length; together those of the whole."""
+        yield from map(self.decode, regrouped(chunks, CHUNK_LATENTS))
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents of a clip (B, C, T, h, w) of any length."""
-        return torch.cat(list(self.encode_stream(frames.split(CHUNK_FRAMES, dim=2))), dim=2)
 
-    def decode(self, latents: Tensor, num_frames: int) -> Tensor:
-        """`num_frames` frames of a clip's latents."""
-        return torch.cat(list(self.decode_stream(latents.split(CHUNK_LATENTS, dim=2), num_frames)), dim=2)
+class SpatialVAE(nn.Module):
+    """diffusers' `AutoencoderKL`, frame by frame, a few at once. Raises ArlonError where diffusers is not installed."""
+
+    def __init__(self, config: SpatialVAEConfig) -> None:
+        super().__init__()
+        try:
+            from diffusers import AutoencoderKL
+        except ImportError as error:
+            raise ArlonError(
+                "The VAE of Open-Sora needs diffusers; install it with `pip install 'arlon[opensora]'`."
+            ) from error
+        self.config = config
+        self.ratio = 2 ** (len(config.widths) - 1)
+        self.module = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * len(config.widths),
+            up_block_types=("UpDecoderBlock2D",) * len(config.widths),
+            block_out_channels=config.widths,
+            layers_per_block=config.num_res_blocks,
+            latent_channels=config.latent_channels,
+            norm_num_groups=config.num_groups,
+        )
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Scaled latents (B, C, T, H/8, W/8), means, of pixels (B, 3, T, H, W)."""
+        height, width = pixels.shape[3:]
+        if height % self.ratio or width % self.ratio:
+            raise InputError(f"The VAE takes multiples of {self.ratio} pixels, not {width}x{height}.")
+        frames = rearrange(pixels, "b c t h w -> (b t) c h w").split(self.config.micro_batch)
+        latents = torch.cat([self.module.encode(some).latent_dist.mode() for some in frames])
+        return rearrange(latents, "(b t) c h w -> b c t h w", b=len(pixels)) * self.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, T, 8H, 8W) of scaled latents (B, C, T, H, W)."""
+        frames = rearrange(latents / self.config.scaling_factor, "b c t h w -> (b t) c h w")
+        pixels = torch.cat([self.module.decode(some).sample for some in frames.split(self.config.micro_batch)])
+        return rearrange(pixels, "(b t) c h w -> b c t h w", b=len(latents))
+
+
+def regrouped(pieces: Iterable[Tensor], length: int) -> Iterator[Tensor]:
+    """The same frames (B, C, T, H, W) in pieces of `length` frames, as early as can be; the last may be shorter."""
+    waiting: Tensor | None = None
+    for piece in pieces:
+        waiting = piece if waiting is None else torch.cat([waiting, piece], dim=2)
+        while waiting.shape[2] >= length:
+            yield waiting[:, :, :length]
+            waiting = waiting[:, :, length:]
+    if waiting is not None and waiting.shape[2]:
+        yield waiting
 
 
 class Encoder(nn.Module):

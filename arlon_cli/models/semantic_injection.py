@@ -1,6 +1,8 @@
 """Semantic injection: the draft's condition F guides the first layers of the DiT (2.2, eq. 4 and 5; 2.3, eq. 7)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +10,22 @@ from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig
 
+Layer = tuple[nn.Module, nn.Module]
+"""A spatial and a temporal block of the DiT"""
+RunLayer = Callable[[Layer, Tensor], Tensor]
+"""Runs a layer on tokens (B, T, S, d), with the timestep and the text of this pass"""
+
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """F_i as tokens (B, T, S, d), and which samples it guides (B, 1, 1, 1), or all of them."""
+    """F_i as tokens (B, T, S, d), and which samples it guides (B, 1, 1, 1), or all of them.
+
+    `control` (B, T, S, d) are ControlNet's tokens, once its first layer has run.
+    """
 
     features: Tensor
     mask: Tensor | None
+    control: Tensor | None = None
 
 
 class SemanticInjection(nn.Module):
@@ -24,18 +35,24 @@ class SemanticInjection(nn.Module):
     ValueError for a `fusion` or `condition_noise` that the configuration does not know.
     """
 
-    def __init__(self, config: SemanticInjectionConfig, width: int, patch_size: tuple[int, int, int]) -> None:
+    def __init__(
+        self, config: SemanticInjectionConfig, width: int, patch_size: tuple[int, int, int], layers: Sequence[Layer]
+    ) -> None:
+        """`layers` are the backbone's, of which ControlNet takes copies."""
         super().__init__()
         self.config, self.patch_size = config, patch_size
         self.patch_embedding = nn.Conv3d(config.condition_channels, width, patch_size, stride=patch_size)
         self.adapters = nn.ModuleDict({str(layer): Adapter(width) for layer in config.layers})
-        fusions = {"adaptive_norm": AdaptiveNorm, "mlp_adapter": MlpAdapter, "controlnet": ControlBranch}
-        if config.fusion not in fusions:
-            raise ValueError(f"fusion is {config.fusion!r}, but one of {', '.join(fusions)} is needed.")
+        if config.fusion not in ("adaptive_norm", "mlp_adapter", "controlnet"):
+            raise ValueError(f"fusion is {config.fusion!r}, not adaptive_norm, mlp_adapter or controlnet.")
         if config.condition_noise not in ("uncertainty", "gaussian", "none"):
             raise ValueError(f"condition_noise is {config.condition_noise!r}, not uncertainty, gaussian or none.")
-        fusion = fusions[config.fusion]
-        self.fusions = nn.ModuleDict({str(layer): fusion(width) for layer in config.layers})
+        self.fusions = nn.ModuleDict()
+        for layer in config.layers:
+            if config.fusion == "controlnet":
+                self.fusions[str(layer)] = ControlLayer(width, layers[layer])
+            else:
+                self.fusions[str(layer)] = (AdaptiveNorm if config.fusion == "adaptive_norm" else MlpAdapter)(width)
         self.to_input = nn.Linear(width, width) if config.add_to_input else None
         if self.to_input is not None:
             nn.init.zeros_(self.to_input.weight)
@@ -45,21 +62,33 @@ class SemanticInjection(nn.Module):
         """F_0 of a condition (B, C, T, H, W); mask (B,) is true for the samples that are guided."""
         t, h, w = (-size % patch for size, patch in zip(condition.shape[2:], self.patch_size, strict=True))
         features = self.patch_embedding(F.pad(condition, (0, w, 0, h, 0, t)))
-        return Guidance(
-            features.flatten(3).permute(0, 2, 3, 1), None if mask is None else mask.to(features.dtype).view(-1, 1, 1, 1)
-        )
+        tokens = features.flatten(3).permute(0, 2, 3, 1).contiguous()
+        return Guidance(tokens, None if mask is None else mask.to(features.dtype).view(-1, 1, 1, 1))
 
     def enter(self, x: Tensor, guidance: Guidance) -> Tensor:
         """x (B, T, S, d) with F_0 added to the DiT's input, where the configuration asks for it."""
         return x if self.to_input is None else x + _masked(self.to_input(guidance.features), guidance.mask)
 
-    def forward(self, layer: int, x: Tensor, guidance: Guidance) -> tuple[Tensor, Guidance]:
+    def forward(self, layer: int, x: Tensor, guidance: Guidance, run_layer: RunLayer) -> tuple[Tensor, Guidance]:
         """Fuse layer number `layer`'s input x (B, T, S, d) with F; gives it back with the next F."""
         if str(layer) not in self.fusions:
             return x, guidance
-        features = self.adapters[str(layer)](guidance.features)
-        x = x + _masked(self.fusions[str(layer)](x, self._noisy(features)), guidance.mask)
-        return x, Guidance(features, guidance.mask)
+        features, fusion = self.adapters[str(layer)](guidance.features), self.fusions[str(layer)]
+        guidance = replace(guidance, features=features)
+        if isinstance(fusion, ControlLayer):
+            control = x if guidance.control is None else guidance.control
+            update, control = fusion(control, self._noisy(features), run_layer)
+            guidance = replace(guidance, control=control)
+        else:
+            update = fusion(x, self._noisy(features))
+        return x + _masked(update, guidance.mask), guidance
+
+    def copy_layers(self, layers: Sequence[Layer]) -> None:
+        """Start ControlNet's layers anew as copies of the backbone's, such as those of a checkpoint just loaded."""
+        for number, fusion in self.fusions.items():
+            if isinstance(fusion, ControlLayer):
+                for mine, theirs in zip((fusion.spatial, fusion.temporal), layers[int(number)], strict=True):
+                    mine.load_state_dict(theirs.state_dict())
 
     def _noisy(self, features: Tensor) -> Tensor:
         """In training, now and then, F as the AR model might have it."""
@@ -114,23 +143,24 @@ class MlpAdapter(nn.Module):
         return self.fc2(F.gelu(self.fc1(_normalize(features)), approximate="tanh"))
 
 
-class ControlBranch(nn.Module):
-    """Table 3's ControlNet, made small: a residual MLP on X + F, where ControlNet copies the backbone's blocks.
+class ControlLayer(nn.Module):
+    """A layer of Table 3's ControlNet (Zhang et al., 2023): a trainable copy of the backbone's layer.
 
-    What it finds is added to X through a layer that starts at zero.
+    Control starts as the backbone's X; F enters it, and it enters X, through layers that start at zero.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layer: Layer) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 2 * width)
-        self.fc2 = nn.Linear(2 * width, width)
-        self.output = nn.Linear(width, width)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.input, self.output = nn.Linear(width, width), nn.Linear(width, width)
+        for linear in (self.input, self.output):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.spatial, self.temporal = deepcopy(layer)
 
-    def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        control = x + features
-        return self.output(control + self.fc2(F.gelu(self.fc1(_normalize(control)), approximate="tanh")))
+    def forward(self, control: Tensor, features: Tensor, run_layer: RunLayer) -> tuple[Tensor, Tensor]:
+        """What is added to X, and the control (B, T, S, d) of the next layer."""
+        control = run_layer((self.spatial, self.temporal), control + self.input(_normalize(features)))
+        return self.output(control), control
 
 
 def uncertainty_sampling(features: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
-from arlon_cli.models.semantic_injection import SemanticInjection
+from arlon_cli.models.linear_estimate import LinearEstimate
+from arlon_cli.models.semantic_injection import Layer, SemanticInjection
 
 _FREQUENCIES = 256  # of the sinusoidal embedding of timesteps and of frames per second
 
@@ -35,8 +36,12 @@ class STDiT3(nn.Module):
         self.temporal_blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         out_channels = config.in_channels * (2 if config.pred_sigma else 1)
         self.final_layer = FinalLayer(width, math.prod(config.patch_size) * out_channels)
-        self.injection = None if injection is None else SemanticInjection(injection, width, config.patch_size)
         self._initialize()
+        self.injection: SemanticInjection | None = None
+        self.linear_estimate: LinearEstimate | None = None
+        if injection is not None:
+            self.injection = SemanticInjection(injection, width, config.patch_size, self.layers)
+            self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -48,6 +53,11 @@ class STDiT3(nn.Module):
         nn.init.zeros_(self.t_block.get_parameter("1.bias"))
         nn.init.zeros_(self.final_layer.linear.weight)
         nn.init.zeros_(self.final_layer.linear.bias)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The spatial and the temporal block of each layer."""
+        return list(zip(self.spatial_blocks, self.temporal_blocks, strict=True))
 
     @property
     def unconditional_text(self) -> Tensor:
@@ -80,7 +90,7 @@ class STDiT3(nn.Module):
         h, w = x.shape[2:4]
         side = float(height.flatten()[0] * width.flatten()[0]) ** 0.5
         x = x + position_embedding(h, w, x.shape[-1], side / self.config.input_sq_size, x.device, x.dtype)
-        x = x.flatten(2, 3)
+        x = x.flatten(2, 3).contiguous()  # channels last in memory too, as all that follows works along them
 
         speed = self.fps_embedder(fps.expand(len(x)), x.dtype)
         t = self.t_embedder(timestep, x.dtype) + speed  # (B, d)
@@ -99,15 +109,23 @@ class STDiT3(nn.Module):
             guided = self.injection.prepare(condition.to(x.dtype), condition_mask)
             x = self.injection.enter(x, guided)
         rotation = self.rope(frames, x.dtype)
-        for i, (spatial, temporal) in enumerate(zip(self.spatial_blocks, self.temporal_blocks, strict=True)):
+
+        def run_layer(layer: Layer, x: Tensor) -> Tensor:
+            spatial, temporal = layer
+            return temporal(spatial(x, modulation, y, y_mask), modulation, y, y_mask, rotation)
+
+        for number, layer in enumerate(self.layers):
             if self.injection is not None and guided is not None:
-                x, guided = self.injection(i, x, guided)
-            x = spatial(x, modulation, y, y_mask)
-            x = temporal(x, modulation, y, y_mask, rotation)
+                x, guided = self.injection(number, x, guided, run_layer)
+            x = run_layer(layer, x)
         x = self.final_layer(x, t, clean, x_mask)
         p, q, r = self.config.patch_size
         x = rearrange(x, "b t (h w) (p q r c) -> b c (t p) (h q) (w r)", h=h, w=w, p=p, q=q, r=r)
-        return x[:, :, :frames, :rows, :columns]
+        x = x[:, :, :frames, :rows, :columns]
+        if self.linear_estimate is not None:
+            estimate, deviation = self.linear_estimate(x_t, timestep, condition, condition_mask)
+            x = estimate + deviation * x
+        return x
 
 
 class Block(nn.Module):
@@ -126,10 +144,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """x (B, T, S, d); attends along S, or along T with a `rotation`."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (self.scale_shift_table + modulation).unbind(-2)
-        inner = _normalize(x) * (1 + scale) + shift
-        along = inner if rotation is None else inner.transpose(1, 2)
-        attended = self.attn(along, rotation)
-        x = x + gate * (attended if rotation is None else attended.transpose(1, 2))
+        x = x + gate * self.attn(_normalize(x) * (1 + scale) + shift, rotation)
         x = x + self.cross_attn(x.flatten(1, 2), y, y_mask).view_as(x)
         return x + mlp_gate * self.mlp(_normalize(x) * (1 + mlp_scale) + mlp_shift)
 
@@ -144,13 +159,14 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
-        """Attention along the last but one axis of x (B, A, N, d); all of A is batch."""
-        q, k, v = rearrange(self.qkv(x), "b a n (three h d) -> three (b a) h n d", three=3, h=self.num_heads)
+        """Attention of x (B, T, S, d) along S, or along T with a `rotation`."""
+        lines = "(b t) h s d" if rotation is None else "(b s) h t d"
+        q, k, v = rearrange(self.qkv(x), f"b t s (three h d) -> three {lines}", three=3, h=self.num_heads)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(rearrange(y, "(b a) h n d -> b a n (h d)", b=len(x)))
+        return self.proj(rearrange(y, f"{lines} -> b t s (h d)", b=len(x)))
 
 
 class CrossAttention(nn.Module):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, TextEncoderConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.storage.weights import read_config
 
@@ -148,8 +148,13 @@ class Checkpoint:
         if part == "text_encoder":
             from arlon_cli.models.text_encoder import TextEncoder
 
+            assert isinstance(config.text_encoder, TextEncoderConfig)
             return TextEncoder(config.text_encoder, self.tokenizer())
         if part == "video_vae":
+            if isinstance(config.video_vae, OpenSoraVAEConfig):
+                from arlon_cli.models.opensora_vae import OpenSoraVAE
+
+                return OpenSoraVAE(config.video_vae)
             from arlon_cli.models.video_vae import VideoVAE
 
             return VideoVAE(config.video_vae)

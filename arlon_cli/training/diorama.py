@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig
+from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
@@ -39,16 +39,17 @@ from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
 from arlon_cli.training.samples import Samples
 
 SHARES = {
-    "text_encoder": 3,
-    "video_vae": 11,
-    "clips": 14,
-    "latent_vqvae": 7,
+    "text_encoder": 2,
+    "video_vae": 12,
+    "clips": 13,
+    "latent_vqvae": 8,
     "latent_vqvae_coarse": 4,
-    "ar": 21,
-    "dit": 24,
-    "classifier": 5,
+    "ar": 28,
+    "dit": 30,
+    "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ CPU = Scale(
     most_clips=4096,
     captions=48,
     vqvae_clips=6,
-    ar_frames=64,
+    ar_frames=48,
     dit_frames=48,
     pictures=24,
 )
@@ -198,17 +199,20 @@ def train_diorama(
     seed: int,
     on_event: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
+    config: ModelConfig = DIORAMA,
+    scale: Scale | None = None,
 ) -> Path:
     """Train every part of the `diorama` preset and leave a checkpoint in `folder`/checkpoint, which is returned.
 
+    `scale` is by default that of the device.
     Stages that an earlier call finished are kept, one that it was stopped in goes on. Raises Interrupted after
     `stop()` turned true and the state was saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(
         folder=folder,
-        config=DIORAMA,
-        scale=GPU if device.type == "cuda" else CPU,
+        config=config,
+        scale=scale or (GPU if device.type == "cuda" else CPU),
         device=device,
         precision=precision,
         seed=seed,
@@ -247,6 +251,7 @@ def train_diorama(
 def train_text_encoder(run: Run) -> TextEncoder:
     """Captions to what they tell of a scene: paraphrases meet before anything else is learnt from them."""
     torch.manual_seed(run.seed)
+    assert isinstance(run.config.text_encoder, TextEncoderConfig)
     text_encoder = TextEncoder(run.config.text_encoder, build_tokenizer(vocabulary(), run.config.text_encoder))
     model = text.CaptionReader(text_encoder).to(run.device)
 
@@ -260,6 +265,7 @@ def train_text_encoder(run: Run) -> TextEncoder:
 def train_video_vae(run: Run) -> VideoVAE:
     """Pixels to latents and back, from crops that are painted as they are needed."""
     torch.manual_seed(run.seed)
+    assert isinstance(run.config.video_vae, VideoVAEConfig)
     model = VideoVAE(run.config.video_vae).to(run.device)
 
     def batch_at(step: int) -> Tensor:
@@ -349,7 +355,7 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
-        window = longest if step % 2 == 0 else longest // 2 + 1
+        window = longest if step % 4 == 0 else longest // 2 + 1
         return code_windows(
             codes,
             clips.scenes,
@@ -379,6 +385,11 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
     torch.manual_seed(run.seed)
     model = STDiT3(run.config.dit, run.config.injection).to(run.device)
     conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
+    if model.linear_estimate is not None:
+        few = slice(_STATISTICS_CLIPS)
+        model.linear_estimate.set_statistics(
+            torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
+        )
     segments = run.config.segments
 
     def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arlon_cli.config import STDiT3Config
-from arlon_cli.models.opensora_vae import ChunkedTemporalVAE, TemporalVAEConfig
+from arlon_cli.config import STDiT3Config, TemporalVAEConfig
+from arlon_cli.models.opensora_vae import ChunkedTemporalVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 
@@ -93,8 +93,8 @@ def temporal_vae_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) ->
         outputs[f"out.mean{length}"], outputs[f"out.logvar{length}"] = model.temporal_vae.posterior(frames)
         outputs[f"out.decoded{length}"] = model.temporal_vae.reconstruct(tensors[f"out.mean{length}"], frames.shape[2])
     if "pipe.in" in tensors:
-        outputs["pipe.latents"] = model.encode(tensors["pipe.in"])
-        outputs["pipe.decoded"] = model.decode(tensors["pipe.latents"], tensors["pipe.in"].shape[2])
+        outputs["pipe.latents"] = model.compress(tensors["pipe.in"])
+        outputs["pipe.decoded"] = model.expand(tensors["pipe.latents"], tensors["pipe.in"].shape[2])
     return compared(outputs, tensors)
 
 

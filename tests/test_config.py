@@ -1,0 +1,85 @@
+"""Presets survive their JSON, and that of the paper's scale has the paper's sizes."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from arlon_cli.config import DIORAMA, OPENSORA_V1_2, PRESETS, ModelConfig
+from arlon_cli.errors import CheckpointError
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.stdit import STDiT3
+
+CONFIG = OPENSORA_V1_2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_their_json(name: str) -> None:
+    assert ModelConfig.from_json(PRESETS[name].to_json()) == PRESETS[name]
+
+
+def test_what_is_not_published_is_not_mentioned() -> None:
+    assert "published" not in json.loads(DIORAMA.to_json())
+
+
+def altered(config: ModelConfig, part: str, **changes: Any) -> str:
+    data = json.loads(config.to_json())
+    for name, value in changes.items():
+        if value is None:
+            del data[part][name]
+        else:
+            data[part][name] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (altered(CONFIG, "video_vae", spatial=None), "video_vae: missing spatial"),
+        (altered(CONFIG, "video_vae", colour=1), "video_vae: unknown colour"),
+        (altered(DIORAMA, "video_vae", widths=None), "video_vae: missing widths"),
+        (altered(CONFIG, "text_encoder", vocab_size=9), "text_encoder: unknown vocab_size"),
+        (altered(CONFIG, "published", dit=None), "published: missing dit"),
+        (json.dumps(json.loads(CONFIG.to_json()) | {"video_vae": 3}), "video_vae: expected an object, found int"),
+    ],
+)
+def test_a_wrong_field_is_named(text: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        ModelConfig.from_json(text)
+
+
+def millions(module: nn.Module | None) -> float:
+    assert module is not None
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def test_full_size_has_the_papers_numbers_of_parameters() -> None:
+    with torch.device("meta"):
+        backbone, guided = STDiT3(CONFIG.dit), STDiT3(CONFIG.dit, CONFIG.injection)
+        ar = ARTransformer(CONFIG.ar)
+        vqvaes = [LatentVQVAE(config) for config in (CONFIG.latent_vqvae, CONFIG.latent_vqvae_coarse)]
+    assert math.isclose(millions(backbone), 1207.6, rel_tol=1e-4)
+    assert math.isclose(millions(guided.injection), 92, rel_tol=0.03)
+    assert 160 <= millions(ar) <= 195
+    assert all(math.isclose(millions(vqvae), 30, rel_tol=0.15) for vqvae in vqvaes)
+
+
+@pytest.mark.parametrize(("injected", "expected"), [(False, 42.626e12), (True, 46.461e12)])
+def test_one_step_costs_what_table_4_says(injected: bool, expected: float) -> None:
+    size = (1, 4, CONFIG.segments.num_latents, CONFIG.height // 8, CONFIG.width // 8)
+    with torch.device("meta"):
+        model = STDiT3(CONFIG.dit, CONFIG.injection if injected else None).eval().requires_grad_(False)
+        x_t, text, mask = torch.empty(size), torch.empty(1, 300, 4096), torch.ones(1, 300, dtype=torch.bool)
+        timestep = fps = torch.empty(1)
+    height, width = torch.tensor([512.0]), torch.tensor([512.0])
+    condition = x_t if injected else None
+    with FlopCounterMode(display=False) as counter:
+        model(x_t, timestep, text, fps=fps, height=height, width=width, text_mask=mask, condition=condition)
+    counts = counter.get_flop_counts()["Global"]
+    attention = torch.ops.aten.bmm  # what attention is made of on the meta device; no other layer has any
+    assert math.isclose(sum(counts.values()) - counts[attention], expected, rel_tol=0.01), counts
