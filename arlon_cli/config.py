@@ -103,7 +103,7 @@ class LatentVQVAEConfig:
 
 @dataclass(frozen=True)
 class ARConfig:
-    """Decoder-only Transformer over text and codes (2.1)."""
+    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` is an addition of ours."""
 
     text_width: int
     max_text_tokens: int
@@ -111,6 +111,7 @@ class ARConfig:
     code_height: int
     code_width: int
     window_frames: int
+    previous_frame_input: bool
     width: int
     num_layers: int
     num_heads: int
@@ -140,7 +141,8 @@ class SemanticInjectionConfig:
     """Semantic injection (2.2): which layers, and by which of Table 3's architectures.
 
     `fusion` is `adaptive_norm`, `mlp_adapter` or `controlnet`; `condition_noise` is `uncertainty`, `gaussian` or
-    `none`, applied in training with `noise_probability` per adapter block (2.3).
+    `none`, applied in training with `noise_probability` per adapter block (2.3). `add_to_input` and `linear_estimate`
+    are additions of ours: F_0 also enters before the first layer, and the network corrects the linear guess of v.
     """
 
     condition_channels: int
@@ -149,6 +151,7 @@ class SemanticInjectionConfig:
     condition_noise: str
     noise_probability: float
     add_to_input: bool
+    linear_estimate: bool
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class ModelConfig:
         """Read what `to_json` wrote. Raises CheckpointError that names a missing or unknown field."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"config.json is not JSON: {error}.") from error
         return _build(cls, data, "config.json")
 
@@ -237,6 +240,10 @@ def _build(cls: type[_Config], data: Any, where: str) -> _Config:
             value = _build(nested, value, f"{where}: {name}")
         elif isinstance(value, list):
             value = tuple(value)
+        elif isinstance(field.type, type) and not isinstance(
+            value, (int, float) if field.type is float else field.type
+        ):
+            raise CheckpointError(f"{where}: {name} is {value!r}, which is no {field.type.__name__}.")
         values[name] = value
     return cls(**values)
 
@@ -283,6 +290,7 @@ DIORAMA = ModelConfig(
         code_height=8,
         code_width=8,
         window_frames=16,
+        previous_frame_input=True,
         width=256,
         num_layers=8,
         num_heads=4,
@@ -309,6 +317,7 @@ DIORAMA = ModelConfig(
         condition_noise="uncertainty",
         noise_probability=0.1,
         add_to_input=True,
+        linear_estimate=True,
     ),
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
@@ -374,6 +383,7 @@ OPENSORA_V1_2 = ModelConfig(
         code_height=8,
         code_width=8,
         window_frames=16,
+        previous_frame_input=False,
         width=1024,
         num_layers=12,
         num_heads=16,
@@ -400,6 +410,7 @@ OPENSORA_V1_2 = ModelConfig(
         condition_noise="uncertainty",
         noise_probability=0.1,
         add_to_input=False,
+        linear_estimate=False,
     ),
     segments=SegmentConfig(num_latents=20, overlap=5),
     sampling=SamplingConfig(

@@ -1,5 +1,6 @@
 """A tiny model of random weights, small enough to render a video in well under a second."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,5 +117,15 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has a store and a configuration folder of its own."""
     monkeypatch.setenv("ARLON_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("ARLON_CONFIG_DIR", str(tmp_path / "config"))
-    for name in ("ARLON_DEBUG", "ARLON_CACHE_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ.keys() - {"ARLON_CACHE_DIR", "ARLON_CONFIG_DIR"}:
+        if name.startswith("ARLON_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder

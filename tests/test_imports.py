@@ -65,8 +65,8 @@ def test_only_the_command_line_prints() -> None:
 def test_help_and_presets_need_no_torch() -> None:
     code = (
         "import sys; from arlon_cli.cli.app import run; import arlon_cli.config\n"
-        "for name in ('', 'generate', 'train diorama', 'evaluate', 'bench'): run([*name.split(), '--help'])\n"
-        "run(['--version'])\n"
+        "commands = ['generate', 'extend', 'encode', 'decode', 'train diorama', 'evaluate', 'bench']\n"
+        "for line in ('--help', *(f'{command} --help' for command in commands), '--version'): run(line.split())\n"
         "found = {'torch', 'numpy', 'transformers', 'rich'} & sys.modules.keys()\n"
         "sys.exit(f'imported {found}' if found else 0)"
     )

@@ -11,7 +11,21 @@ from typing import Annotated, cast
 import typer
 
 import arlon_cli
-from arlon_cli.cli import bench, cache, evaluate, generate, info, models, storyboard, train
+from arlon_cli.cli import (
+    batch,
+    bench,
+    cache,
+    decode,
+    encode,
+    evaluate,
+    extend,
+    generate,
+    info,
+    models,
+    settings,
+    storyboard,
+    train,
+)
 from arlon_cli.cli.console import Interrupted, print_error
 from arlon_cli.errors import ArlonError
 
@@ -24,7 +38,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("extend")(extend.extend)
 app.command("storyboard")(storyboard.storyboard)
+app.command("batch")(batch.batch)
+app.command("encode")(encode.encode)
+app.command("decode")(decode.decode)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
@@ -41,8 +59,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(epilog=f"An option with an environment variable may also stand in {settings.settings_path()}.")
 def arlon(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -51,6 +70,7 @@ def arlon(
     ] = False,
 ) -> None:
     """Long videos from text."""
+    context.default_map = settings.defaults_of(context.command, settings.read_settings(settings.settings_path()))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,6 +99,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "Interrupted.", 130
     if isinstance(error, _UsageError):
         return usage_message(error), 2
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {str(error.filename)[:200]}.", 1
     return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1
 
 
@@ -98,4 +120,9 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == 130:  # at once: torch takes its time to unwind, and there is nothing left to save
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -54,15 +54,17 @@ class Console:
 
     def __init__(self, verbosity: int) -> None:
         self.verbosity = verbosity
-        self.resumed = 0
         self._bar: Bar | None = None
-        self._started = time.monotonic()
+        self.begin("")
+
+    def begin(self, label: str) -> None:
+        """Start counting for a video; `label` goes before what is shown of it."""
+        self.label = label
+        self.segments = self.resumed = self.rendered = 0
         self._shown: tuple[str, int] = ("", -1)
-        self._first_frames: int | None = None
-        self._warnings: list[str] = []
+        self._since = (time.monotonic(), 0)  # when, and behind which frame, rendering began
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         if self.verbosity >= 0 and sys.stderr.isatty():
             from rich.console import Console as Terminal
             from rich.progress import BarColumn, Progress, TextColumn
@@ -82,39 +84,55 @@ class Console:
 
     def warn(self, message: str) -> None:
         """A warning, shown unless quiet."""
-        if self.verbosity >= 0:
-            line = f"Warning: {message}"
-            if self._bar is None:
-                print_line(line)
-            else:
-                self._bar.console.print(line, markup=False, highlight=False)
+        self._say(f"Warning: {message}")
+
+    def done(self, message: str) -> None:
+        """The end of a video, shown unless quiet."""
+        stored = f", {self.resumed} of {self.segments} segments from the store" if self.resumed else ""
+        self._say(f"{self.label}{message}{stored}")
+
+    def counts(self) -> dict[str, int]:
+        """How many segments the video has, and how many of them were found in the store."""
+        return {"segments": self.segments, "resumed_segments": self.resumed}
 
     def progress(self, now: "Progress") -> None:
         """Show where the pipeline is."""
-        if now.stage == "stored":
-            self.resumed += 1
+        self.segments = now.num_segments
+        self.resumed += now.stage == "stored"
+        if now.stage in ("text", "stored"):
+            self._since = (time.monotonic(), now.num_frames)
+        if now.stage == "denoise" and now.step == 0:
+            self.rendered += 1
         if self.verbosity < 0:
             return
         if self._bar is not None:
-            description = _describe(now)
             share = now.num_frames + (_share(now) if now.stage == "denoise" else 0.0)
             task = self._bar.task_ids[0]
+            description = f"{self.label}{_describe(now)}"
             self._bar.update(
                 task, description=description, completed=share, total=now.total_frames, state=self._state(now)
             )
         elif self.verbosity > 0 or (now.stage, now.segment) != self._shown:
-            if now.stage != "decode" or self.verbosity > 0:
-                print_line(f"{_describe(now)}, {self._state(now)}")
+            if now.stage not in ("decode", "preview") or self.verbosity > 0:
+                print_line(f"{self.label}{_describe(now)}, {self._state(now)}")
             self._shown = (now.stage, now.segment)
 
+    def _say(self, line: str) -> None:
+        if self.verbosity < 0:
+            return
+        if self._bar is None:
+            print_line(line)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _state(self, now: "Progress") -> str:
-        elapsed = time.monotonic() - self._started
         frames = f"{now.num_frames}/{now.total_frames} frames"
-        if not now.num_frames:
-            return frames
-        rate = now.num_frames / elapsed
-        left = round((now.total_frames - now.num_frames) / rate)
         stored = f", {self.resumed} segments from the store" if self.resumed else ""
+        start, first_frame = self._since
+        if now.num_frames <= first_frame or now.stage == "preview":
+            return f"{frames}{stored}"
+        rate = (now.num_frames - first_frame) / max(1e-6, time.monotonic() - start)
+        left = round((now.total_frames - now.num_frames) / rate)
         return f"{frames}, {rate:.1f} frames/s, {left // 60}:{left % 60:02d} left{stored}"
 
 
@@ -126,8 +144,12 @@ def _share(now: "Progress") -> float:
 def _describe(now: "Progress") -> str:
     if now.stage == "text":
         return "Reading the prompt"
-    what = {"draft": "drafting", "denoise": "rendering", "decode": "decoding", "stored": "found in the store"}[
-        now.stage
-    ]
+    what = {
+        "draft": "drafting",
+        "preview": "previewing",
+        "denoise": "rendering",
+        "decode": "decoding",
+        "stored": "found in the store",
+    }[now.stage]
     step = f" (step {now.step}/{now.num_steps})" if now.stage == "denoise" and now.step else ""
     return f"Segment {now.segment} of {now.num_segments}: {what}{step}"

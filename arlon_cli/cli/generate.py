@@ -1,25 +1,40 @@
 """`arlon generate`: text to video."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from arlon_cli.cli import options
 from arlon_cli.errors import InputError
+from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
 
 _DEFAULT_FRAMES = 240
+
+Frames = Annotated[
+    int | None, typer.Option("--frames", help="Number of frames.  [default: those of --codes, else 240]")
+]
+Seconds = Annotated[float | None, typer.Option("--seconds", help="Length, instead of --frames.")]
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the video shows.")],
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames.  [default: 240]")] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Length, instead of --frames.")] = None,
+    frames: Frames = None,
+    seconds: Seconds = None,
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    codes: options.Codes = None,
+    image: options.Image = None,
     no_ar: options.NoAR = False,
+    redo: options.Redo = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    skip_existing: options.SkipExisting = False,
+    preview: options.Preview = False,
+    sheet: options.Sheet = False,
+    dry_run: options.DryRun = False,
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -29,27 +44,44 @@ def generate(
     verbose: options.Verbose = False,
 ) -> None:
     """Render a video of any length from a prompt."""
-    from arlon_cli.cli.render import RenderOptions, render
-    from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
+    from arlon_cli.cli.console import print_result
+    from arlon_cli.cli.render import RenderOptions, RunOptions, render
     from arlon_cli.storage.weights import find_weights, read_config
 
     options.check_sampling(seed, steps, guidance)
-    if frames is not None and seconds is not None:
-        raise InputError("Give either --frames or --seconds.")
-    shots = check_shots([Shot(prompt, _DEFAULT_FRAMES if frames is None else frames)])
+    options.check_modes(no_ar, preview, codes)
     folder = find_weights(model)
-    if seconds is not None:
-        shots = check_shots([Shot(shots[0].prompt, frames_of(seconds, read_config(folder).fps))])
-    path = options.output_path(output, options.default_name(prompt, seed or 0), overwrite)
+    shots = prompt_shots(prompt, frames, seconds, read_config(folder).fps, codes)
+    path = options.output_path(output, options.default_name(shots[0].prompt, seed or 0), overwrite, skip_existing)
+    if skip_existing and path.exists():
+        print_result(path, {"skipped": True}, as_json)
+        return
     chosen = RenderOptions(
         seed=seed or 0,
         steps=steps,
         guidance=guidance,
         use_ar=not no_ar,
-        device=device,
-        dtype=dtype,
+        redo=tuple(redo or ()),
+        preview=preview,
+        sheet=sheet,
         metadata=not no_metadata,
-        as_json=as_json,
-        verbosity=verbose - quiet,
+        overwrite=overwrite,
+        codes=codes,
+        image=image,
     )
-    render(folder, shots, path, chosen)
+    render(folder, shots, path, chosen, RunOptions(device, dtype, as_json, verbose - quiet, dry_run))
+
+
+def prompt_shots(
+    prompt: str, frames: int | None, seconds: float | None, fps: int, codes: Path | None = None
+) -> Sequence[Shot]:
+    """The one shot of a prompt, with its length: else that of the clip whose codes are given. Raises InputError."""
+    if frames is not None and seconds is not None:
+        raise InputError("Give either --frames or --seconds.")
+    if seconds is not None:
+        frames = frames_of(seconds, fps)
+    if frames is None and codes is not None:
+        from arlon_cli.storage.codes import read_codes
+
+        frames = read_codes(codes)[1].num_frames
+    return check_shots([Shot(prompt, _DEFAULT_FRAMES if frames is None else frames)])

@@ -1,24 +1,26 @@
 """`arlon info`: what made a file."""
 
-import dataclasses
 import json
 import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from arlon_cli.cli import options
-
-if TYPE_CHECKING:
-    from arlon_cli.storage.metadata import VideoMetadata
+from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="A video, or a checkpoint folder.")], as_json: options.AsJson = False
+    file: Annotated[Path, typer.Argument(help="A video, codes, or a checkpoint folder.")],
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what made a video, and the command that makes it again; or what a checkpoint holds."""
-    facts = _checkpoint_facts(file) if file.is_dir() else _video_facts(file)
+    if file.is_dir():
+        facts = _checkpoint_facts(file)
+    else:
+        facts = _codes_facts(file) if file.suffix == ".safetensors" else _video_facts(file)
     if as_json:
         print(json.dumps({"path": str(file)} | facts, ensure_ascii=False))
         return
@@ -26,20 +28,46 @@ def info(
         print(f"{name.replace('_', ' ')}: {value}")
 
 
-def remake_command(made: "VideoMetadata", path: Path) -> str | None:
-    """The command line that makes a video again; None for one of several shots, which need their storyboard."""
-    if len(made.shots) != 1:
+def remake_command(made: VideoMetadata, path: Path) -> str | None:
+    """The command line that makes a video again; None for one that goes on from the end of a file.
+
+    A storyboard comes on standard input; frames that were added to a finished video are added again.
+    """
+    if made.extends:
         return None
-    [shot] = made.shots
-    words = ["arlon", "generate", "--frames", str(shot.num_frames), "--seed", str(made.seed)]
-    words += ["--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}", "--dtype", made.dtype]
-    words += [] if made.use_ar else ["--no-ar"]
-    words += ["--model", made.model, "-o", path.name, "--", shot.prompt]
-    return shlex.join(words)
+    *before, last = made.shots
+    if before and last.added:
+        earlier = path.with_name(f"{path.stem}-before.mp4")
+        extend = ["arlon", "extend", "--frames", str(last.num_frames), "--model", made.model, "-o", path.name]
+        making = remake_command(replace(made, shots=tuple(before)), earlier)
+        return f"{making} && {shlex.join([*extend, '--', earlier.name, last.prompt])}"
+    settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}"]
+    settings += ["--dtype", made.dtype, *([] if made.use_ar else ["--no-ar"])]
+    settings += [word for number in made.redo for word in ("--redo", str(number))]
+    settings += ["--codes", made.codes] if made.codes else []
+    settings += ["--image", made.image] if made.image else []
+    settings += ["--model", made.model, "-o", path.name]
+    first = made.shots[0]
+    if made.shots == (ShotRecord(first.prompt, first.num_frames, first.cut),):
+        words = ["arlon", "generate", "--frames", str(first.num_frames), *settings, "--", first.prompt]
+        return shlex.join(words)
+    board = shlex.quote(_as_yaml({"shots": [_storyboard_entry(shot) for shot in made.shots]}))
+    return f"printf %s {board} | {shlex.join(['arlon', 'storyboard', '-', *settings])}"
+
+
+def _storyboard_entry(shot: ShotRecord) -> dict[str, Any]:
+    entry = {"prompt": shot.prompt, "frames": shot.num_frames}
+    own = {"cut": shot.cut or None, "seed": shot.seed, "steps": shot.num_steps, "guidance": shot.guidance_scale}
+    return entry | {name: value for name, value in own.items() if value is not None}
+
+
+def _as_yaml(value: Any) -> str:
+    """One line of JSON that YAML reads as the same."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)
 
 
 def _video_facts(file: Path) -> dict[str, Any]:
-    from arlon_cli.storage.metadata import VideoMetadata
     from arlon_cli.storage.video import probe
 
     found = probe(file)
@@ -52,19 +80,28 @@ def _video_facts(file: Path) -> dict[str, Any]:
     if made is None:
         return facts | {"made_by": "unknown: it holds no record of arlon"}
     facts |= {
-        "made_by": f"arlon {made.version}",
+        "made_by": f"arlon {made.version}{', as a preview' if made.preview else ''}",
         "model": f"{made.model} {made.model_digest[:12]}",
         "seed": made.seed,
         "steps": made.num_steps,
         "guidance": made.guidance_scale,
-        "codes": "drafted" if made.use_ar else "none",
+        "codes": made.codes or ("drafted" if made.use_ar else "none"),
         "dtype": made.dtype,
     }
+    facts |= {name: value for name, value in (("image", made.image), ("extends", made.extends)) if value}
+    facts |= {"redo": ", ".join(map(str, made.redo))} if made.redo else {}
     for number, shot in enumerate(made.shots, start=1):
         name = "prompt" if len(made.shots) == 1 else f"shot_{number}"
         facts[name] = f"{shot.prompt} ({shot.num_frames} frames{', after a cut' if shot.cut else ''})"
-    command = remake_command(made, file)
-    return facts | ({"again": command} if command else {})
+    again = remake_command(made, file) or f"goes on from the end of {made.extends}: `arlon extend` makes more of that"
+    return facts | {"again": again}
+
+
+def _codes_facts(file: Path) -> dict[str, Any]:
+    from arlon_cli.storage.codes import read_codes
+
+    codes, record = read_codes(file)
+    return {"codes": "x".join(map(str, codes.shape))} | asdict(record)
 
 
 def _checkpoint_facts(folder: Path) -> dict[str, Any]:
@@ -75,5 +112,5 @@ def _checkpoint_facts(folder: Path) -> dict[str, Any]:
         "name": checkpoint.config.name,
         "digest": checkpoint.digest,
         "megabytes": round(checkpoint.num_bytes / 1e6, 1),
-        "config": json.dumps(dataclasses.asdict(checkpoint.config)),
+        "config": json.dumps(asdict(checkpoint.config)),
     }

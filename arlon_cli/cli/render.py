@@ -2,77 +2,215 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from arlon_cli.cli.console import Console, Interrupted, print_result
-from arlon_cli.pipeline.shots import Shot
+from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
+from arlon_cli.cli.engine import open_pipeline, read_reference
+from arlon_cli.errors import InputError
+from arlon_cli.pipeline.shots import Shot, scenes_of
+
+if TYPE_CHECKING:
+    from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.pipeline.reference import Reference
+    from arlon_cli.pipeline.segments import Settings
+    from arlon_cli.storage.metadata import VideoMetadata
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What the command line says about a run; None stands for the model's default."""
+    """How to render a video; None stands for the model's default."""
 
     seed: int
     steps: int | None
     guidance: float | None
     use_ar: bool
+    redo: tuple[int, ...]
+    preview: bool
+    sheet: bool
+    metadata: bool
+    overwrite: bool
+    codes: Path | None = None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where to render, and what to show of it."""
+
     device: str
     dtype: str
-    metadata: bool
     as_json: bool
     verbosity: int
+    dry_run: bool = False
 
 
-def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions) -> None:
+def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:
     """Render shots to `path` and print the result. Raises Interrupted after Ctrl-C; what is rendered stays stored."""
-    start = time.monotonic()
     try:
-        with Console(options.verbosity) as console:
-            result = _render(checkpoint_folder, shots, path, options, console)
+        with Console(run.verbosity) as console:
+            pipeline = open_pipeline(checkpoint_folder, run.device, run.dtype, console)
+            if run.dry_run:
+                result = plan_video(pipeline, shots, options)
+            else:
+                result = render_video(pipeline, shots, path, options, console)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "Interrupted. The same command goes on where it stopped: finished segments are kept."
         ) from error
-    seconds = round(time.monotonic() - start, 2)
-    print_result(path, result | {"resumed_segments": console.resumed, "seconds": seconds}, options.as_json)
+    if run.verbosity >= 0 and run.dry_run:
+        for line in plan_lines(result):
+            print_line(line)
+    print_result(path, result, run.as_json)
 
 
-def _render(
-    checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
-) -> dict[str, object]:
-    from arlon_cli.models.device import resolve_device, resolve_dtype
-    from arlon_cli.pipeline.pipeline import Pipeline
+@dataclass(frozen=True)
+class Work:
+    """A video to make: its shots, how they are rendered, what they start from, and what it is to say about that."""
+
+    shots: Sequence[Shot]
+    settings: "Settings"
+    reference: "Reference"
+    made: "VideoMetadata"
+
+
+def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> Work:
+    """The video that the options ask for, with the model's defaults filled in. Raises InputError."""
     from arlon_cli.pipeline.segments import Settings
-    from arlon_cli.storage.checkpoint import Checkpoint
-    from arlon_cli.storage.store import Store
-    from arlon_cli.storage.video import VideoWriter
 
-    device = resolve_device(options.device)
-    pipeline = Pipeline(
-        Checkpoint(checkpoint_folder),
-        device=device,
-        dtype=resolve_dtype(options.dtype, device),
-        store=Store.from_environment(),
-        on_progress=console.progress,
-        on_warning=console.warn,
-    )
-    config = pipeline.config
+    sampling = pipeline.config.sampling
     settings = Settings(
         seed=options.seed,
-        num_steps=config.sampling.num_steps if options.steps is None else options.steps,
-        guidance_scale=config.sampling.guidance_scale if options.guidance is None else options.guidance,
+        num_steps=sampling.num_steps if options.steps is None else options.steps,
+        guidance_scale=sampling.guidance_scale if options.guidance is None else options.guidance,
         use_ar=options.use_ar,
+        redo=options.redo,
     )
-    comment = pipeline.metadata(shots, settings).to_json() if options.metadata else ""
+    num_frames = sum(shot.num_frames for shot in shots)
+    reference = read_reference(pipeline, options.codes, options.image, num_frames, settings.use_ar)
+    made = replace(
+        pipeline.metadata(shots, settings, reference),
+        codes=options.codes.name if options.codes else "",
+        image=options.image.name if options.image else "",
+    )
+    return Work(shots, settings, reference, made)
+
+
+def render_video(
+    pipeline: "Pipeline", shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
+) -> dict[str, Any]:
+    """Write a video, and what else was asked for beside it; returns what there is to say about it."""
+    from arlon_cli.storage.sheet import ContactSheet
+    from arlon_cli.storage.video import VideoWriter
+
+    start = time.monotonic()
+    config = pipeline.config
+    work = work_of(pipeline, shots, options)
+    sheet_path = _sheet_path(path, options) if options.sheet else None
+    preview = _write_preview(pipeline, work, path, options) if options.preview else None
+    comment = work.made.to_json() if options.metadata else ""
+    sheet = ContactSheet(sum(shot.num_frames for shot in shots))
+    started, rendered = time.monotonic(), console.rendered
     with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
-        for frames in pipeline.frames(shots, settings):
+        for frames in pipeline.frames(shots, work.settings, work.reference):
             writer.write(frames)
-    return {
-        "num_frames": writer.num_frames,
-        "fps": config.fps,
-        "width": config.width,
-        "height": config.height,
-        "seed": settings.seed,
-        "model": config.name,
-    }
+            sheet.add(frames)
+    if rendered := console.rendered - rendered:
+        pipeline.remember_speed(work.settings, (time.monotonic() - started) / rendered)
+    pipeline.store.remember_result(path)
+    if sheet_path:
+        sheet.write(sheet_path)
+    seconds = round(time.monotonic() - start, 2)
+    console.done(f"{path}: {writer.num_frames} frames in {seconds:.1f} s")
+    files = {"preview": preview and str(preview), "sheet": sheet_path and str(sheet_path)}
+    return (
+        {"num_frames": writer.num_frames}
+        | files
+        | _facts(pipeline, work.made)
+        | console.counts()
+        | {"seconds": seconds}
+    )
+
+
+def _sheet_path(path: Path, options: RenderOptions) -> Path:
+    """Where the contact sheet of the video `path` goes. Raises InputError where there is a file already."""
+    sheet = path.with_suffix(".png")
+    if sheet.exists() and not options.overwrite:
+        raise InputError(f"{sheet} exists already; give --overwrite to replace it, or another -o.")
+    return sheet
+
+
+def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: RenderOptions) -> Path:
+    """Write the preview of the video `path` beside it, unless it is there from a run that was stopped."""
+    from arlon_cli.storage.video import VideoWriter, read_metadata
+
+    about = replace(work.made, preview=True)
+    preview = path.with_name(f"{path.stem}-preview.mp4")
+    if preview.exists() and not options.overwrite:
+        if read_metadata(preview) != about:
+            raise InputError(f"{preview} exists already; give --overwrite to replace it, or another -o.")
+        return preview
+    config = pipeline.config
+    with VideoWriter(
+        preview, width=config.width, height=config.height, fps=config.fps, comment=about.to_json()
+    ) as writer:
+        for frames in pipeline.preview(work.shots, work.settings, work.reference):
+            writer.write(frames)
+    return preview
+
+
+def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> dict[str, Any]:
+    """What `render_video` would do, with an estimate of the time where such segments have been timed here."""
+    from arlon_cli.pipeline.segments import LATENT_FRAMES
+
+    work = work_of(pipeline, shots, options)
+    segments: list[dict[str, Any]] = []
+    first_frame = 0
+    plan = pipeline.plan(shots, work.settings, work.reference)
+    for scene, jobs in zip(scenes_of(shots), plan, strict=True):
+        for job in jobs:
+            segments.append(
+                {
+                    "first_frame": first_frame + (job.segment.start + job.segment.overlap) * LATENT_FRAMES,
+                    "prompt": job.prompt,
+                    "steps": job.num_steps,
+                    "guidance_scale": job.guidance_scale,
+                    "codes_stored": pipeline.store.has("codes", job.codes_key) if job.spans else None,
+                    "stored": pipeline.store.has("latents", job.latents_key),
+                }
+            )
+        first_frame += sum(shot.num_frames for shot in scene)
+    per_segment = pipeline.remembered_speed(work.settings)
+    missing = sum(not segment["stored"] for segment in segments)
+    estimate = None if per_segment is None else round(per_segment * missing, 1)
+    num_frames = sum(shot.num_frames for shot in shots)
+    facts = {"dry_run": True, "num_frames": num_frames, "estimated_seconds": estimate, "segments": segments}
+    return facts | _facts(pipeline, work.made)
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """A plan as lines for people."""
+    segments = plan["segments"]
+    stored = sum(segment["stored"] for segment in segments)
+    estimate = plan["estimated_seconds"]
+    if stored == len(segments):
+        time_needed = "nothing to render"
+    elif estimate is None:
+        time_needed = "no such run has been timed here yet"
+    else:
+        time_needed = f"about {round(estimate) // 60}:{round(estimate) % 60:02d} to render"
+    lines = [f"{plan['num_frames']} frames, {len(segments)} segments, {stored} in the store; {time_needed}"]
+    for number, segment in enumerate(segments, start=1):
+        codes = {None: "no codes to draft", True: "codes in the store", False: "codes to draft"}[
+            segment["codes_stored"]
+        ]
+        state = "in the store" if segment["stored"] else f"{codes}, {segment['steps']} steps"
+        lines.append(f"segment {number}, from frame {segment['first_frame']}: {state}: {segment['prompt']}")
+    return lines
+
+
+def _facts(pipeline: "Pipeline", made: "VideoMetadata") -> dict[str, Any]:
+    facts = asdict(made)
+    del facts["preview"]
+    return facts | {"device": str(pipeline.device)}

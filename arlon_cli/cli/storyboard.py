@@ -1,5 +1,6 @@
 """`arlon storyboard`: progressive prompts from a YAML file."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,19 @@ from arlon_cli.cli import options
 
 
 def storyboard(
-    file: Annotated[Path, typer.Argument(help="YAML with `shots`: each a prompt with frames or seconds.")],
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="YAML with `shots`: each a prompt with frames or seconds. - is stdin.")],
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     no_ar: options.NoAR = False,
+    redo: options.Redo = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
+    skip_existing: options.SkipExisting = False,
+    preview: options.Preview = False,
+    sheet: options.Sheet = False,
+    dry_run: options.DryRun = False,
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -24,26 +31,49 @@ def storyboard(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Render shots one after the other, each growing out of the one before."""
-    from arlon_cli.cli.render import RenderOptions, render
-    from arlon_cli.pipeline.shots import read_storyboard
+    """Render shots one after the other, each growing out of the one before.
+
+    \b
+    title: Harbour
+    defaults: {seconds: 6, steps: 4}
+    shots:
+      - prompt: A red sailboat on a calm sea at dawn.
+      - prompt: A red sailboat on a rough sea in a storm.
+        frames: 200
+      - prompt: A city skyline at night.
+        cut: true    # begins anew, instead of growing out of the shot before
+        seed: 7      # shots may have seed, steps and guidance of their own
+
+    --seed, --steps and --guidance stand in for the file's defaults; a shot's own values stay.
+    """
+    from arlon_cli.cli.console import print_result
+    from arlon_cli.cli.render import RenderOptions, RunOptions, render
+    from arlon_cli.pipeline.storyboard import parse_storyboard, read_storyboard
     from arlon_cli.storage.weights import find_weights, read_config
 
     options.check_sampling(seed, steps, guidance)
+    options.check_modes(no_ar, preview)
     folder = find_weights(model)
-    board = read_storyboard(file, read_config(folder).fps)
-    chosen_seed = seed if seed is not None else board.seed or 0
-    options.check_sampling(chosen_seed, steps, guidance)
-    path = options.output_path(output, options.default_name(board.title or file.stem, chosen_seed), overwrite)
+    fps = read_config(folder).fps
+    piped = str(file) == "-"
+    board = parse_storyboard(sys.stdin.buffer.read(), "stdin", fps) if piped else read_storyboard(file, fps)
+    seed = seed if seed is not None else board.seed or 0
+    steps = options.flag_or_file(context, "steps", board.num_steps)
+    guidance = options.flag_or_file(context, "guidance", board.guidance_scale)
+    name = options.default_name(board.title or file.stem, seed)
+    path = options.output_path(output, name, overwrite, skip_existing)
+    if skip_existing and path.exists():
+        print_result(path, {"skipped": True}, as_json)
+        return
     chosen = RenderOptions(
-        seed=chosen_seed,
+        seed=seed,
         steps=steps,
         guidance=guidance,
         use_ar=not no_ar,
-        device=device,
-        dtype=dtype,
+        redo=tuple(redo or ()),
+        preview=preview,
+        sheet=sheet,
         metadata=not no_metadata,
-        as_json=as_json,
-        verbosity=verbose - quiet,
+        overwrite=overwrite,
     )
-    render(folder, board.shots, path, chosen)
+    render(folder, board.shots, path, chosen, RunOptions(device, dtype, as_json, verbose - quiet, dry_run))

@@ -10,9 +10,11 @@ from arlon_cli.dioramas.families.aquarium import Aquarium
 from arlon_cli.dioramas.families.aurora import Aurora
 from arlon_cli.dioramas.families.balloon import Balloon
 from arlon_cli.dioramas.families.bear import Bear
+from arlon_cli.dioramas.families.campfire import Campfire
 from arlon_cli.dioramas.families.city import City
 from arlon_cli.dioramas.families.coast import Coast
 from arlon_cli.dioramas.families.lake import Lake
+from arlon_cli.dioramas.families.lighthouse import Lighthouse
 from arlon_cli.dioramas.families.sailboat import Sailboat
 from arlon_cli.dioramas.families.volcano import Volcano
 from arlon_cli.dioramas.families.waterfall import Waterfall
@@ -37,6 +39,8 @@ PAINTERS: dict[str, Callable[[Kit], Painter]] = {
     "city": City,
     "waterfall": Waterfall,
     "aurora": Aurora,
+    "lighthouse": Lighthouse,
+    "campfire": Campfire,
 }
 CPU_CHUNK, GPU_CHUNK = 8, 256
 

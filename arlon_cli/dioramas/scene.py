@@ -21,6 +21,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
         "city",
         "waterfall",
         "aurora",
+        "lighthouse",
+        "campfire",
     ),
     "time": ("dawn", "day", "sunset", "night"),
     "weather": ("clear", "cloudy", "rain", "snow", "fog", "storm", "none"),

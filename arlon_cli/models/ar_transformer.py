@@ -15,6 +15,7 @@ class KVCache:
     """Keys and values of one batch of sequences: allocated once, written in place.
 
     Slots 0..L hold the text under `text_mask` (B, L), the next ones the start and the codes; `length` are filled.
+    `tokens` are those behind the start, the same in all rows.
     """
 
     def __init__(self, config: ARConfig, text_mask: Tensor, num_frames: int, dtype: torch.dtype) -> None:
@@ -24,6 +25,7 @@ class KVCache:
         device = text_mask.device
         self.batch = batch
         self.length = 0
+        self.tokens = torch.empty(size - self.text_length - 1, device=device, dtype=torch.long)
         self.text_mask = text_mask
         self.step_bias: Tensor | None = None  # (B, 1, 1, slots): -inf at padding, where a prompt has any
         if not text_mask.all():
@@ -79,8 +81,6 @@ class Block(nn.Module):
 
 def _project(linear: nn.Linear, x: Tensor) -> Tensor:
     """`linear` of the one or two rows x: (B, in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
-    if linear.bias is None:
-        return torch.mm(linear.weight, x.t()).t().contiguous()
     return torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.t()).t().contiguous()
 
 
@@ -90,6 +90,10 @@ class ARTransformer(nn.Module):
     The sequence is the text, a learned start, then the codes frame by frame in raster order, ⟨FRAME⟩ after each frame
     and ⟨EOS⟩ after the last. Text sees all of the text, codes see the text and what came before. Learned positions are
     factored into the frame in the window and the place in the frame, whose last is ⟨FRAME⟩'s.
+
+    With `previous_frame_input`, each position also gets the code that stood, one frame before, where the code to be
+    predicted will stand. That is not in the paper: half of all codes stay from frame to frame, which a small model
+    takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
     """
 
     def __init__(self, config: ARConfig) -> None:
@@ -105,13 +109,14 @@ class ARTransformer(nn.Module):
         self.text_position = nn.Parameter(torch.empty(config.max_text_tokens, config.width))
         self.start = nn.Parameter(torch.empty(config.width))
         self.code_embedding = nn.Embedding(vocab_size, config.width)
+        self.previous = nn.Linear(config.width, config.width) if config.previous_frame_input else None
         self.frame_position = nn.Parameter(torch.empty(config.window_frames, config.width))
         self.place_position = nn.Parameter(torch.empty(self.codes_per_frame + 1, config.width))
         self.dropout = nn.Dropout(config.dropout)
         blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, vocab_size, bias=False)
+        self.head = nn.Linear(config.width, vocab_size)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -120,8 +125,12 @@ class ARTransformer(nn.Module):
                 nn.init.zeros_(parameter)
             elif name.endswith(("proj.weight", "fc2.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
+            elif name == "previous.weight":
+                nn.init.eye_(parameter)
             elif "norm" not in name:
                 nn.init.normal_(parameter, std=0.02)
+        with torch.no_grad():
+            self.head.weight.copy_(self.code_embedding.weight)
 
     def forward(self, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
         """Logits (B, T·(h·w+1)+1, vocabulary), in line with `targets(codes)`: each is of the token that comes next.
@@ -161,12 +170,17 @@ class ARTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, mask, cache)
         cache.length += x.shape[1]
+        cache.tokens[: x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
         return self.head(self.norm(x[:, -1]))
 
     def step(self, token: Tensor, cache: KVCache) -> Tensor:
         """Append one token (1,) to every row; returns the logits (B, vocabulary) of what comes next."""
-        frame, place = divmod(cache.length - cache.text_length - 1, self.codes_per_frame + 1)
+        index = cache.length - cache.text_length - 1  # of the token, behind the start
+        frame, place = divmod(index, self.codes_per_frame + 1)
+        cache.tokens[index] = token[0]
         x = self.code_embedding(token) + self.frame_position[frame] + self.place_position[place]
+        if self.previous is not None and index >= self.codes_per_frame:
+            x = x + _project(self.previous, self.code_embedding(cache.tokens[index - self.codes_per_frame])[None])
         x = x.expand(cache.batch, -1)
         bias = None if cache.step_bias is None else cache.step_bias[..., : cache.length + 1]
         for block in self.blocks:
@@ -186,8 +200,14 @@ class ARTransformer(nn.Module):
         if num_frames > self.config.window_frames:
             raise ValueError(f"{num_frames} frames of codes exceed the window of {self.config.window_frames}.")
         position = self.frame_position[:num_frames, None] + self.place_position
-        frames = self.code_embedding(self._frames(codes)) + position
-        return torch.cat([self.start.expand(batch, 1, -1), frames.flatten(1, 2)], dim=1)
+        tokens = self._frames(codes)
+        frames = self.code_embedding(tokens) + position
+        x = torch.cat([self.start.expand(batch, 1, -1), frames.flatten(1, 2)], dim=1)
+        if self.previous is None or num_frames == 0:
+            return x
+        # the input at index i is followed by token i, which stands where token i - (h·w + 1) stood a frame before
+        behind = tokens.flatten(1)[:, : (num_frames - 1) * tokens.shape[-1] + 1]
+        return x + F.pad(self.previous(self.code_embedding(behind)), (0, 0, tokens.shape[-1], 0))
 
 
 def _attention_mask(text_mask: Tensor, length: int) -> Tensor:

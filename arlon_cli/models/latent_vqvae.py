@@ -1,6 +1,7 @@
 """The latent VQ-VAE (2.1): VideoGPT-like, from the video VAE's latents to coarse codes, and back to a condition F."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from einops import rearrange
@@ -31,6 +32,12 @@ class LatentVQVAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.register_buffer("codebook", torch.randn(config.codebook_size, config.codebook_dim))
+
+    @property
+    def context(self) -> int:
+        """How many code frames before one it depends on, both ways."""
+        in_block = 2 + _TIME_WINDOW - 1  # a convolution over three frames, then attention along time
+        return self.config.num_res_blocks * in_block + -(-2 // self.config.ratio[0])  # and one over three latents
 
     def embed(self, latents: Tensor) -> Tensor:
         """V (B, D, t, h, w), of mean square 1 in each position. Raises InputError where H or W do not fit the ratio."""
@@ -70,6 +77,32 @@ class LatentVQVAE(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """F (B, C, r·t, p·h, q·w) of codes (B, t, h, w)."""
         return self.reconstruct(self.look_up(codes))
+
+    @torch.no_grad()
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Codes of consecutive chunks of one video's latents, each of any length; together those of the whole.
+
+        Works in windows with `context` code frames before what is new: the same sums, but for their rounding.
+        """
+        ratio = self.config.ratio[0]
+        window: Tensor | None = None
+        encoded = 0  # code frames of the window that were yielded
+        for latents in chunks:
+            window = latents if window is None else torch.cat([window, latents], dim=2)
+            whole = window.shape[2] // ratio
+            if whole - encoded >= self.context:
+                yield self.encode(window[:, :, : whole * ratio])[:, encoded:]
+                window, encoded = window[:, :, (whole - self.context) * ratio :], self.context
+        if window is not None and window.shape[2] > encoded * ratio:
+            yield self.encode(window)[:, encoded:]
+
+    @torch.no_grad()
+    def decode_stream(self, codes: Tensor) -> Iterator[Tensor]:
+        """F of codes (B, t, h, w) in chunks; together, but for rounding, that of the whole."""
+        for start in range(0, codes.shape[1], self.context):
+            first = max(0, start - self.context)
+            condition = self.decode(codes[:, first : start + self.context])
+            yield condition[:, :, (start - first) * self.config.ratio[0] :]
 
 
 class Encoder(nn.Module):

@@ -147,7 +147,7 @@ class SpatialVAE(nn.Module):
 
 
 def regrouped(pieces: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-    """The same frames (B, C, T, H, W) in pieces of `length` frames, each as early as can be; the last may be shorter."""
+    """The same frames (B, C, T, H, W) in pieces of `length` frames, as early as can be; the last may be shorter."""
     waiting: Tensor | None = None
     for piece in pieces:
         waiting = piece if waiting is None else torch.cat([waiting, piece], dim=2)

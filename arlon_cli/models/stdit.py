@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
+from arlon_cli.models.linear_estimate import LinearEstimate
 from arlon_cli.models.semantic_injection import Layer, SemanticInjection
 
 _FREQUENCIES = 256  # of the sinusoidal embedding of timesteps and of frames per second
@@ -37,8 +38,10 @@ class STDiT3(nn.Module):
         self.final_layer = FinalLayer(width, math.prod(config.patch_size) * out_channels)
         self._initialize()
         self.injection: SemanticInjection | None = None
+        self.linear_estimate: LinearEstimate | None = None
         if injection is not None:
             self.injection = SemanticInjection(injection, width, config.patch_size, self.layers)
+            self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -118,7 +121,11 @@ class STDiT3(nn.Module):
         x = self.final_layer(x, t, clean, x_mask)
         p, q, r = self.config.patch_size
         x = rearrange(x, "b t (h w) (p q r c) -> b c (t p) (h q) (w r)", h=h, w=w, p=p, q=q, r=r)
-        return x[:, :, :frames, :rows, :columns]
+        x = x[:, :, :frames, :rows, :columns]
+        if self.linear_estimate is not None:
+            estimate, deviation = self.linear_estimate(x_t, timestep, condition, condition_mask)
+            x = estimate + deviation * x
+        return x
 
 
 class Block(nn.Module):

@@ -40,6 +40,11 @@ class VideoVAE(nn.Module):
         self.register_buffer("shift", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
+    @property
+    def decoder_context(self) -> int:
+        """How many latents before one its frames depend on: two frames a block, at 1, 2 and 4 frames to a latent."""
+        return -(-self.config.num_res_blocks * 7 // 2)
+
     def posterior(self, pixels: Tensor, stream: Stream | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | pixels), (B, C, T/4, H/8, W/8) each, not normalised.
 

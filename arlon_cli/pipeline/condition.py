@@ -1,6 +1,7 @@
 """The condition F of a segment: drafted codes, decoded by the latent VQ-VAE."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -23,20 +24,25 @@ def draft_spans(
     """Draft consecutive spans after the codes `past` (t, h, w) of the scene; returns their codes (n, h, w).
 
     A shot's codes grow out of the last code frame before it and those of its own (4.5), whatever is drafted at once.
+    `seed` is that of spans without one of their own.
     """
-    first = spans[0]
-    frames = draft(
-        model,
-        [Span(*texts[span.prompt], span.num_frames) for span in spans],
-        seed=seed,
-        temperature=config.ar_temperature,
-        top_k=config.ar_top_k,
-        guidance_scale=config.ar_guidance_scale,
-        null=texts[""],
-        prefix=past[max(0, first.shot_start - 1) : first.start],
-        start_frame=first.start,
-    )
-    return torch.stack([frame.cpu() for frame in frames])
+    frames: list[Tensor] = []
+    for own_seed, group in groupby(spans, key=lambda span: span.seed):
+        own_spans = list(group)
+        first = own_spans[0]
+        drafted = draft(
+            model,
+            [Span(*texts[span.prompt], span.num_frames) for span in own_spans],
+            seed=seed if own_seed is None else own_seed,
+            temperature=config.ar_temperature,
+            top_k=config.ar_top_k,
+            guidance_scale=config.ar_guidance_scale,
+            null=texts[""],
+            prefix=torch.cat([past, *frames])[max(0, first.shot_start - 1) : first.start],
+            start_frame=first.start,
+        )
+        frames += [frame.cpu()[None] for frame in drafted]
+    return torch.cat(frames)
 
 
 def decode_condition(vqvae: LatentVQVAE, codes: Tensor, segment: Segment, device: torch.device) -> Tensor:

@@ -1,8 +1,9 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice, repeat
 from typing import cast
 
 import numpy as np
@@ -11,26 +12,28 @@ from torch import Tensor
 
 from arlon_cli import __version__
 from arlon_cli.config import ModelConfig
-from arlon_cli.errors import ArlonError
+from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
-from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
+from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
+from arlon_cli.pipeline.segments import LATENT_FRAMES, Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
-from arlon_cli.storage.store import Store
+from arlon_cli.storage.store import Store, artifact_key
 
 _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
+_ENCODED_FRAMES = 4 * LATENT_FRAMES  # frames that it encodes at once
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: `stage` is `text`, `draft`, `denoise`, `decode` or `stored` (found in the store).
+    """Where a run is: `stage` is `text`, `draft`, `preview`, `denoise`, `decode` or `stored` (found in the store).
 
     Segments count from 1 over the whole video; `num_frames` are done.
     """
@@ -60,28 +63,38 @@ class Pipeline:
         self.checkpoint, self.config = checkpoint, checkpoint.config
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
+        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def plan(self, shots: Sequence[Shot], settings: Settings) -> list[list[Job]]:
-        """The segments of each scene, with their keys."""
-        return [
-            plan_jobs(
+    def plan(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> list[list[Job]]:
+        """The segments of each scene, with their keys; the first scene starts with what the reference gives.
+
+        Raises InputError where `redo` names a segment too many.
+        """
+        plan: list[list[Job]] = []
+        for number, scene in enumerate(scenes_of(shots)):
+            jobs = plan_jobs(
                 scene,
-                settings.seed if number == 0 else derived_seed(settings.seed, "scene", number),
+                _scene_seed(settings, number, reference),
                 settings,
                 self.config,
                 digest=self.checkpoint.digest,
                 dtype=str(self.dtype).removeprefix("torch."),
+                given=NO_REFERENCE.given if number else reference.given,
+                first=1 + sum(map(len, plan)),
             )
-            for number, scene in enumerate(scenes_of(shots))
-        ]
+            plan.append(jobs)
+        num_segments = sum(map(len, plan))
+        if wrong := [number for number in settings.redo if not 1 <= number <= num_segments]:
+            raise InputError(f"There is no segment {wrong[0]} to redo; the video has {num_segments}.")
+        return plan
 
-    def metadata(self, shots: Sequence[Shot], settings: Settings) -> VideoMetadata:
+    def metadata(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> VideoMetadata:
         """What a video of these shots is to say about its making."""
         return VideoMetadata(
             version=__version__,
             model=self.config.name,
             model_digest=self.checkpoint.digest,
-            shots=tuple(ShotRecord(shot.prompt, shot.num_frames, shot.cut) for shot in shots),
+            shots=tuple(ShotRecord(**asdict(shot)) for shot in shots),
             seed=settings.seed,
             num_steps=settings.num_steps,
             guidance_scale=settings.guidance_scale,
@@ -90,44 +103,125 @@ class Pipeline:
             height=self.config.height,
             fps=self.config.fps,
             dtype=str(self.dtype).removeprefix("torch."),
-            last_latents=self.plan(shots, settings)[-1][-1].latents_key,
+            last_latents=self.last_latents(shots, settings, reference),
+            num_frames=sum(shot.num_frames for shot in shots),
+            redo=settings.redo,
         )
 
-    def frames(self, shots: Sequence[Shot], settings: Settings) -> Iterator[np.ndarray]:
-        """Frames of the whole video in chunks (n, H, W, 3) uint8, rendered as they are asked for."""
-        plan = self.plan(shots, settings)
+    def last_latents(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> str:
+        """The key of the last segment; "" where nothing was to render."""
+        jobs = self.plan(shots, settings, reference)[-1]
+        return jobs[-1].latents_key if jobs else ""
+
+    def frames(
+        self,
+        shots: Sequence[Shot],
+        settings: Settings,
+        reference: Reference = NO_REFERENCE,
+        *,
+        first_frame: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Frames of the video from `first_frame` on, in chunks (n, H, W, 3) uint8, rendered as they are asked for.
+
+        Before `first_frame`, only what is needed to go on from there is read from the store, or else rendered.
+        """
+        scenes = []  # (number, jobs, first job to run, frames of the scene before it, wanted frames of the scene)
+        passed = 0
+        plan = self.plan(shots, settings, reference)
+        for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
+            length = sum(shot.num_frames for shot in scene)
+            wanted = range(max(0, first_frame - passed), length)
+            passed += length
+            if wanted:
+                first = self._first_job(jobs, wanted.start)
+                start = jobs[first - 1].segment.end * LATENT_FRAMES if first else 0
+                scenes.append((number, jobs, first, start, wanted))
+        num_segments = sum(len(jobs) - first for _, jobs, first, _, _ in scenes)
+        run = _Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
+        run.report("text")
+        texts = self.encode_prompts([shot.prompt for shot in shots])
+        for number, jobs, first, start, wanted in scenes:
+            scene_reference = NO_REFERENCE if number else reference
+            seed = _scene_seed(settings, number, reference)
+            latents = self.render(jobs, texts, seed, settings, run, scene_reference, first)
+            yield from run.count(_between(self.decode(latents), wanted.start - start, wanted.stop - start))
+
+    def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
+        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at."""
+        latent = frame // LATENT_FRAMES
+        if latent == 0:
+            return 0
+        latent -= self.video_vae.decoder_context
+        for number in reversed(range(len(jobs))):
+            segment = jobs[number].segment
+            if segment.end <= latent:
+                return number + 1
+            if self.store.read("latents", jobs[number].latents_key) is None:
+                latent = min(latent, segment.start)
+        return 0
+
+    def preview(
+        self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE
+    ) -> Iterator[np.ndarray]:
+        """Frames of the whole video straight from its codes, in chunks (n, H, W, 3) uint8; none is denoised.
+
+        What it drafts is in the store when `frames` needs it.
+        """
+        plan = self.plan(shots, settings, reference)
         run = _Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
         run.report("text")
         texts = self.encode_prompts([shot.prompt for shot in shots])
         for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
-            seed = settings.seed if number == 0 else derived_seed(settings.seed, "scene", number)
-            latents = self.render(jobs, texts, seed, settings, run)
-            yield from run.count(_first(self.decode(latents), sum(shot.num_frames for shot in scene)))
+            seed = _scene_seed(settings, number, reference)
+            codes = self._first_codes(NO_REFERENCE if number else reference)
+            for job in jobs:
+                run.segment += 1
+                codes = torch.cat([codes, self.codes(job, codes, texts, seed, run)])
+            frames = self.decode_codes(codes, sum(shot.num_frames for shot in scene))
+            yield from run.count(frames, "preview")
 
     def encode_prompts(self, prompts: Iterable[str]) -> Texts:
         """Text features of the prompts and of the null prompt; warns of words that the model never saw.
 
-        The text encoder is freed on return.
+        Each prompt is encoded once, and the text encoder is freed on return: for many videos, ask for all at first.
         """
-        text_encoder = cast(TextEncoder, self._load("text_encoder"))
         distinct = list(dict.fromkeys(["", *prompts]))
-        unknown = dict.fromkeys(word for prompt in distinct for word in text_encoder.unknown_words(prompt))
-        if unknown:
-            self.on_warning(
-                f"{self.config.name} never saw {'this word' if len(unknown) == 1 else 'these words'}: "
-                f"{', '.join(unknown)}; `arlon models show {self.config.name}` lists what it knows."
-            )
-        with torch.inference_mode():
-            encoded = [text_encoder.encode([prompt]) for prompt in distinct]
-        return {prompt: (text[0], mask[0]) for prompt, (text, mask) in zip(distinct, encoded, strict=True)}
+        if new := [prompt for prompt in distinct if prompt not in self._texts]:
+            text_encoder = cast(TextEncoder, self._load("text_encoder"))
+            unknown = dict.fromkeys(word for prompt in new for word in text_encoder.unknown_words(prompt))
+            if unknown:
+                self.on_warning(
+                    f"{self.config.name} never saw {'this word' if len(unknown) == 1 else 'these words'}: "
+                    f"{', '.join(unknown)}; `arlon models show {self.config.name}` lists what it knows."
+                )
+            with torch.inference_mode():
+                for prompt in new:
+                    text, mask = text_encoder.encode([prompt])
+                    self._texts[prompt] = (text[0], mask[0])
+        return {prompt: self._texts[prompt] for prompt in distinct}
 
-    def render(self, jobs: Sequence[Job], texts: Texts, seed: int, settings: Settings, run: "_Run") -> Iterator[Tensor]:
-        """The new latents (1, C, T, H, W) of each segment of a scene, from the store or rendered now."""
+    def render(
+        self,
+        jobs: Sequence[Job],
+        texts: Texts,
+        seed: int,
+        settings: Settings,
+        run: "_Run",
+        reference: Reference = NO_REFERENCE,
+        first: int = 0,
+    ) -> Iterator[Tensor]:
+        """The new latents (1, C, T, H, W) of each segment of a scene, from the store or rendered now.
+
+        What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
+        """
         config = self.config
-        codes = torch.empty(0, config.ar.code_height, config.ar.code_width, dtype=torch.long)
-        behind: list[Job] = []  # jobs whose code frames `codes` lacks
-        given: Tensor | None = None
-        for job in jobs:
+        codes = self._first_codes(reference)
+        behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
+        recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
+        if reference.latents is not None and first == 0:
+            recent = reference.latents
+            yield recent
+        for job in jobs[first:]:
             run.segment += 1
             behind.append(job)
             stored = self.store.read("latents", job.latents_key)
@@ -142,11 +236,18 @@ class Pipeline:
                     behind.clear()
                     with torch.inference_mode():
                         condition = decode_condition(self.latent_vqvae, codes, job.segment, self.device).float()
-                new = self.denoise(job, texts, condition, given, seed, settings, run)
+                new = self.denoise(job, texts, condition, recent, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
-            given = new[:, :, new.shape[2] - config.segments.overlap :]
+            recent = new if recent is None else torch.cat([recent, new], dim=2)
+            recent = recent[:, :, max(0, recent.shape[2] - config.segments.overlap) :]
             run.report("decode")
             yield new
+
+    def _first_codes(self, reference: Reference) -> Tensor:
+        """The codes (n, h, w) that a scene starts with; n is 0 where none are given."""
+        if reference.codes is not None:
+            return reference.codes
+        return torch.empty(0, self.config.ar.code_height, self.config.ar.code_width, dtype=torch.long)
 
     def codes(self, job: Job, past: Tensor, texts: Texts, seed: int, run: "_Run") -> Tensor:
         """The codes (n, h, w) that the job adds to its scene's `past`, from the store or drafted now."""
@@ -159,20 +260,11 @@ class Pipeline:
             self.store.write("codes", job.codes_key, stored)
         return stored["codes"].long()
 
-    def denoise(
-        self,
-        job: Job,
-        texts: Texts,
-        condition: Tensor | None,
-        given: Tensor | None,
-        seed: int,
-        settings: Settings,
-        run: "_Run",
-    ) -> Tensor:
-        """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and the latents `given` as its first."""
+    def denoise(self, job: Job, texts: Texts, condition: Tensor | None, given: Tensor | None, run: "_Run") -> Tensor:
+        """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
         config, segment = self.config, job.segment
         length = segment.end - segment.start
-        noise = segment_noise(config, seed, segment.index)[:, :, :length].to(self.device)
+        noise = segment_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
         start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
         flow = RectifiedFlow()
         if config.sampling.timestep_transform:
@@ -181,16 +273,20 @@ class Pipeline:
             z = flow.initial(noise, condition, start)
             x_mask = None
             if segment.overlap:
-                assert given is not None
-                z = torch.cat([given.to(z), z[:, :, segment.overlap :]], dim=2)
+                if given is None or given.shape[2] < segment.overlap:
+                    raise ArlonError(f"The store lost what segment {segment.index + 1} goes on from; start again.")
+                z = torch.cat(
+                    [given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2
+                )
                 x_mask = (torch.arange(length, device=self.device) >= segment.overlap)[None]
             steps = flow.sample(
-                self._network(texts[job.prompt], condition, settings.guidance_scale),
+                self._network(texts[job.prompt], condition, job.guidance_scale),
                 z,
-                flow.timesteps(settings.num_steps, start),
-                guidance_scale=settings.guidance_scale,
+                flow.timesteps(job.num_steps, start),
+                guidance_scale=job.guidance_scale,
                 x_mask=x_mask,
             )
+            run.num_steps = job.num_steps
             run.report("denoise")
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
@@ -202,12 +298,78 @@ class Pipeline:
             )
         return new
 
+    def encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Latents (1, C, T, H, W) of consecutive frames (H, W, 3) uint8, in chunks; on the CPU, in single precision.
+
+        The last frame is repeated to the next multiple of 4 frames.
+        """
+        for latents in self.video_vae.encode_stream(self._pixels(frames)):
+            yield latents.float().cpu()
+
+    def encode_codes(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
+        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8, and the number of these; one at least."""
+        num_frames = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal num_frames
+            for frame in frames:
+                num_frames += 1
+                yield frame
+
+        latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(counted()))
+        codes = torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
+        return codes, num_frames
+
+    def decode_codes(self, codes: Tensor, num_frames: int) -> Iterator[np.ndarray]:
+        """The coarse frames that codes (t, h, w) alone stand for, the first `num_frames`, as `decode` yields them."""
+        conditions = self.latent_vqvae.decode_stream(codes[None].to(self.device))
+        yield from _between(self.decode(conditions), 0, num_frames)
+
+    def reference_of(self, frames: Iterable[np.ndarray], use_ar: bool) -> Reference:
+        """The reference that lets a video start with frames (H, W, 3) uint8."""
+        return self.going_on(torch.cat(list(self.encode(frames)), dim=2), use_ar)
+
+    def going_on(self, latents: Tensor, use_ar: bool) -> Reference:
+        """The reference that lets a video go on from latents (1, C, T, H, W), with their codes where codes are used."""
+        if not use_ar:
+            return Reference(latents)
+        with torch.inference_mode():
+            codes = self.latent_vqvae.encode(latents.to(self.device, self.dtype))[0].cpu()
+        return Reference(latents, codes)
+
+    def _pixels(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Frames (H, W, 3) as chunks of pixels (1, 3, T, H, W), T a multiple of 4."""
+        remaining = iter(frames)
+        while chunk := list(islice(remaining, _ENCODED_FRAMES)):
+            filled = np.stack([*chunk, *repeat(chunk[-1], -len(chunk) % LATENT_FRAMES)])
+            pixels = torch.from_numpy(filled).to(self.device).permute(3, 0, 1, 2)[None]  # (1, 3, T, H, W)
+            yield (pixels.to(torch.float32) / 127.5 - 1).to(self.dtype)
+
     def decode(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames (n, H, W, 3) uint8 of consecutive latents of one scene, in chunks, without seams."""
         chunks = (chunk.to(self.device, self.dtype) for new in latents for chunk in new.split(_DECODED_LATENTS, dim=2))
         for pixels in self.video_vae.decode_stream(chunks):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
+
+    def remember_speed(self, settings: Settings, seconds: float) -> None:
+        """Note how long a segment took here with such settings."""
+        self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
+
+    def remembered_speed(self, settings: Settings) -> float | None:
+        """The seconds that a segment took here, with such settings, the last time; None where there was none."""
+        noted = self.store.read("timings", self._speed_key(settings))
+        return None if noted is None else float(noted["seconds"])
+
+    def _speed_key(self, settings: Settings) -> str:
+        return artifact_key(
+            model=self.checkpoint.digest,
+            device=str(self.device),
+            dtype=str(self.dtype),
+            steps=settings.num_steps,
+            guided=settings.guidance_scale != 1.0,
+            ar=settings.use_ar,
+        )
 
     def _network(
         self, text: tuple[Tensor, Tensor], condition: Tensor | None, guidance_scale: float
@@ -276,20 +438,32 @@ class _Run:
         )
         self.on_progress(progress)
 
-    def count(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
         for frames in chunks:
             yield frames
             self.num_frames += len(frames)
-            self.report("decode")
+            self.report(stage)
 
 
-def _first(chunks: Iterable[np.ndarray], num_frames: int) -> Iterator[np.ndarray]:
-    """The first `num_frames` frames of chunks."""
+def _between(chunks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
+    """The frames [start, stop) of chunks."""
+    passed = 0
     for frames in chunks:
-        yield frames[:num_frames]
-        num_frames -= len(frames)
-        if num_frames <= 0:
+        wanted = frames[max(0, start - passed) : stop - passed]
+        passed += len(frames)
+        if len(wanted):
+            yield wanted
+        if passed >= stop:
             return
+
+
+def _scene_seed(settings: Settings, number: int, reference: Reference) -> int:
+    """A scene's seed; what goes on from given latents takes other noise each time."""
+    if number:
+        return derived_seed(settings.seed, "scene", number)
+    if reference.latents is not None:
+        return derived_seed(settings.seed, "given", reference.given.latents_key)
+    return settings.seed
 
 
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

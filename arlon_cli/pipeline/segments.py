@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arlon_cli.config import ModelConfig, SegmentConfig
-from arlon_cli.pipeline.shots import Shot
+from arlon_cli.pipeline.shots import Shot, stages_of
 from arlon_cli.storage.store import artifact_key
 
 LATENT_FRAMES = 4  # frames to one latent frame
@@ -13,7 +13,7 @@ LATENT_FRAMES = 4  # frames to one latent frame
 
 @dataclass(frozen=True)
 class Segment:
-    """Latent frames [start, end), of which the first `overlap` are the last of the segment before."""
+    """Latent frames [start, end), of which the first `overlap` are there already: the last of what comes before."""
 
     index: int
     start: int
@@ -23,72 +23,123 @@ class Segment:
 
 @dataclass(frozen=True)
 class CodeSpan:
-    """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`."""
+    """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`.
+
+    `seed` is the shot's own, where it has one.
+    """
 
     prompt: str
     shot_start: int
     start: int
     num_frames: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to render: what a user may set, with the preset's defaults filled in."""
+    """How to render: what a user may set, with the preset's defaults filled in.
+
+    `redo` names segments of the video, from 1, that take other noise than the seed's; named n times, the nth other.
+    """
 
     seed: int
     num_steps: int
     guidance_scale: float
     use_ar: bool
+    redo: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """A segment to render: its prompt, the code frames that it is the first to need, and its keys in the store."""
+    """A segment to render: how, the code frames that it is the first to need, and its keys in the store."""
 
     segment: Segment
     prompt: str
+    noise_seed: int
+    num_steps: int
+    guidance_scale: float
     spans: tuple[CodeSpan, ...]
     codes_key: str
     latents_key: str
 
 
-def plan_segments(num_latents: int, config: SegmentConfig) -> list[Segment]:
-    """Segments of `config.num_latents` latents that overlap and give each latent once; the last may be shorter."""
-    segments = [Segment(0, 0, min(num_latents, config.num_latents), 0)]
-    while segments[-1].end < num_latents:
-        last = segments[-1]
-        start = last.end - config.overlap
-        segments.append(Segment(last.index + 1, start, min(num_latents, start + config.num_latents), config.overlap))
+@dataclass(frozen=True)
+class Given:
+    """How many latent and code frames a scene starts with that are given, and the keys of what they hold."""
+
+    num_latents: int = 0
+    latents_key: str = ""
+    num_codes: int = 0
+    codes_key: str = ""
+
+
+NOTHING = Given()
+
+
+def plan_segments(num_latents: int, config: SegmentConfig, done: int = 0, index: int = 0) -> list[Segment]:
+    """Segments of `config.num_latents` latents that overlap and give each latent from `done` on once.
+
+    The last may be shorter; `index` is that of the first.
+    """
+    segments: list[Segment] = []
+    while done < num_latents:
+        overlap = min(done, config.overlap)
+        start = done - overlap
+        done = min(num_latents, start + config.num_latents)
+        segments.append(Segment(index + len(segments), start, done, overlap))
     return segments
 
 
 def plan_jobs(
-    scene: Sequence[Shot], scene_seed: int, settings: Settings, config: ModelConfig, *, digest: str, dtype: str
+    scene: Sequence[Shot],
+    scene_seed: int,
+    settings: Settings,
+    config: ModelConfig,
+    *,
+    digest: str,
+    dtype: str,
+    given: Given = NOTHING,
+    first: int = 1,
 ) -> list[Job]:
     """The segments of a scene with their keys: a key depends on the past and not on the video's length.
 
-    A segment's prompt is that of its middle.
+    A segment's prompt and settings are those of the shot in its middle. What is `given` needs no segments and no spans.
+    `first` is the number, in the video, of the scene's first segment.
     """
     ratio = config.latent_vqvae.ratio[0]
-    num_frames = sum(shot.num_frames for shot in scene)
     common = {"model": digest, "dtype": dtype, "seed": scene_seed}
-    sampler = {"steps": settings.num_steps, "guidance": settings.guidance_scale, "ar": settings.use_ar}
     jobs: list[Job] = []
-    codes_key = latents_key = ""
-    drafted = 0
-    for segment in plan_segments(-(-num_frames // LATENT_FRAMES), config.segments):
-        spans: tuple[CodeSpan, ...] = ()
-        if settings.use_ar:
-            spans = tuple(code_spans(scene, drafted, -(-segment.end // ratio), LATENT_FRAMES * ratio))
-            drafted = -(-segment.end // ratio)
-            parts = [[span.prompt, span.shot_start, span.start, span.num_frames] for span in spans]
-            codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
-        prompt = prompt_at(scene, (segment.start + segment.end) * LATENT_FRAMES // 2)
-        place = [segment.index, segment.start, segment.end, segment.overlap]
-        latents_key = artifact_key(
-            kind="latents", parent=latents_key, codes=codes_key, prompt=prompt, place=place, **sampler, **common
-        )
-        jobs.append(Job(segment, prompt, spans, codes_key, latents_key))
+    codes_key, latents_key = given.codes_key, given.latents_key
+    drafted, done = given.num_codes, given.num_latents
+    for stage in stages_of(scene):
+        num_latents = -(-sum(shot.num_frames for shot in stage) // LATENT_FRAMES)
+        for segment in plan_segments(num_latents, config.segments, done, len(jobs)):
+            spans: tuple[CodeSpan, ...] = ()
+            if settings.use_ar:
+                spans = tuple(code_spans(stage, drafted, -(-segment.end // ratio), LATENT_FRAMES * ratio))
+                drafted = max(drafted, -(-segment.end // ratio))
+                parts = [[span.prompt, span.shot_start, span.start, span.num_frames, span.seed] for span in spans]
+                codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
+            shot = shot_at(stage, (segment.start + segment.end) * LATENT_FRAMES // 2)
+            noise_seed = scene_seed if shot.seed is None else shot.seed
+            if takes := settings.redo.count(first + segment.index):
+                noise_seed = derived_seed(noise_seed, "redo", takes)
+            num_steps = settings.num_steps if shot.num_steps is None else shot.num_steps
+            guidance_scale = settings.guidance_scale if shot.guidance_scale is None else shot.guidance_scale
+            latents_key = artifact_key(
+                kind="latents",
+                parent=latents_key,
+                codes=codes_key,
+                prompt=shot.prompt,
+                place=[segment.index, segment.start, segment.end, segment.overlap],
+                noise=noise_seed,
+                steps=num_steps,
+                guidance=guidance_scale,
+                ar=settings.use_ar,
+                **common,
+            )
+            jobs.append(Job(segment, shot.prompt, noise_seed, num_steps, guidance_scale, spans, codes_key, latents_key))
+        done = max(done, num_latents)
     return jobs
 
 
@@ -101,19 +152,19 @@ def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: int
         shot_end = end if number == len(scene) - 1 else min(end, round(first_frame / frames_per_code))
         low = max(start, shot_start)
         if shot_end > low:
-            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low))
+            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low, shot.seed))
         shot_start = round(first_frame / frames_per_code)
     return spans
 
 
-def prompt_at(scene: Sequence[Shot], frame: int) -> str:
-    """The prompt of the shot that a frame lies in; past the end, that of the last."""
+def shot_at(scene: Sequence[Shot], frame: int) -> Shot:
+    """The shot that a frame lies in; past the end, the last."""
     end = 0
     for shot in scene:
         end += shot.num_frames
         if frame < end:
-            return shot.prompt
-    return scene[-1].prompt
+            return shot
+    return scene[-1]
 
 
 def derived_seed(*parts: object) -> int:

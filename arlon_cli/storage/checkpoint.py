@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, TextEncoderConfig
 from arlon_cli.errors import CheckpointError
+from arlon_cli.storage.weights import read_config
 
 PARTS = ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "dit", "classifier")
 SHARD_BYTES = 15_000_000
@@ -60,7 +61,7 @@ class Checkpoint:
         if not file.is_file():
             raise CheckpointError(f"{folder} is no checkpoint: it has no config.json.")
         self.folder = folder
-        self.config = ModelConfig.from_json(file.read_text(encoding="utf-8"))
+        self.config = read_config(folder)
 
     @cached_property
     def digest(self) -> str:

@@ -7,16 +7,25 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class ShotRecord:
-    """A prompt and the number of its frames."""
+    """A prompt, the number of its frames, settings of the shot's own, or None; `added` to a finished video or not."""
 
     prompt: str
     num_frames: int
     cut: bool
+    seed: int | None = None
+    num_steps: int | None = None
+    guidance_scale: float | None = None
+    added: bool = False
 
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """Everything needed to make the video again; `last_latents` is the key, in the store, of its last segment."""
+    """Everything needed to make the video again; `last_latents` is the key, in the store, of its last segment.
+
+    `codes`, `image` and `extends` name the files that it started from, "" where there is none: codes of a clip, a
+    picture, a video whose frames come first. `num_frames` counts all frames, 0 where it was not noted. `preview` tells
+    a clip made from the codes alone.
+    """
 
     version: str
     model: str
@@ -31,6 +40,12 @@ class VideoMetadata:
     fps: int
     dtype: str
     last_latents: str
+    num_frames: int = 0
+    codes: str = ""
+    image: str = ""
+    extends: str = ""
+    redo: tuple[int, ...] = ()
+    preview: bool = False
 
     def to_json(self) -> str:
         return json.dumps({"arlon": asdict(self)}, ensure_ascii=False, separators=(",", ":"))
@@ -41,6 +56,6 @@ class VideoMetadata:
         try:
             data: Any = json.loads(text)["arlon"]
             shots = tuple(ShotRecord(**shot) for shot in data["shots"])
-            return cls(**{**data, "shots": shots})
+            return cls(**{**data, "shots": shots, "redo": tuple(data.get("redo", ()))}) if shots else None
         except (ValueError, KeyError, TypeError):
             return None

@@ -5,6 +5,35 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from arlon_cli.errors import ArlonError
+from arlon_cli.storage.partial import partial_file
+
+_COLUMNS, _ROWS = 6, 4
+
+
+class ContactSheet:
+    """Takes a video's frames as they come, and keeps a few that are spread evenly over all `num_frames`."""
+
+    def __init__(self, num_frames: int) -> None:
+        count = min(num_frames, _COLUMNS * _ROWS)
+        self.indices = [round(i * (num_frames - 1) / max(1, count - 1)) for i in range(count)]
+        self.frames: list[np.ndarray] = []
+        self._passed = 0
+
+    def add(self, frames: np.ndarray) -> None:
+        """Take the next frames (n, H, W, 3) uint8."""
+        kept = [i - self._passed for i in self.indices[len(self.frames) :] if i < self._passed + len(frames)]
+        self.frames += [frames[i].copy() for i in kept]
+        self._passed += len(frames)
+
+    def write(self, path: Path) -> None:
+        """Write what was kept as rows of frames. Raises ArlonError where the file cannot be written."""
+        rows = [np.stack(self.frames[i : i + _COLUMNS]) for i in range(0, len(self.frames), _COLUMNS)]
+        try:
+            write_sheet(rows, path)
+        except OSError as error:
+            raise ArlonError(f"Could not write {path}: {error.strerror or error}.") from error
+
 
 def write_sheet(rows: list[np.ndarray], path: Path) -> None:
     """Write rows of frames, each (n, H, W, 3) uint8, as one PNG with as many rows; short rows end in black."""
@@ -14,6 +43,6 @@ def write_sheet(rows: list[np.ndarray], path: Path) -> None:
     for i, row in enumerate(rows):
         for j, frame in enumerate(row):
             sheet[i * height : (i + 1) * height, j * width : (j + 1) * width] = frame
-    temporary = path.with_name(path.name + ".tmp")
-    Image.fromarray(sheet).save(temporary, format="PNG")
-    temporary.replace(path)
+    with partial_file(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")
+        temporary.replace(path)

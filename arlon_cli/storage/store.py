@@ -4,25 +4,26 @@ import hashlib
 import json
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import platformdirs
+import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.partial import partial_file, remove_leftovers
 
-KINDS = ("codes", "latents")
+KINDS = ("codes", "latents", "timings")
 DEFAULT_LIMIT = "10GB"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_STALE_SECONDS = 24 * 3600.0
+_LAST_RESULT = "last_result.txt"
 
 
 def artifact_key(**depends_on: Any) -> str:
@@ -55,33 +56,40 @@ class Store:
         """Where an artifact is, or would be."""
         return self.folder / kind / key[:2] / f"{key}.safetensors"
 
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is an artifact, damaged or not."""
+        return self.path(kind, key).is_file()
+
     def read(self, kind: str, key: str) -> dict[str, Tensor] | None:
-        """The tensors of an artifact, on the CPU; None where the store has none that can be read."""
+        """The tensors of an artifact, on the CPU; None where the store has none, or one that is damaged."""
         path = self.path(kind, key)
         try:
-            tensors = load_file(path)
-            os.utime(path)
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                intact = (file.metadata() or {}).get("sha256") == _digest(key, tensors)
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError):
-            path.unlink(missing_ok=True)
-            return None
-        return tensors
+            intact = False
+        with suppress(OSError):  # a store that may only be read
+            if intact:
+                os.utime(path)
+            else:
+                path.unlink(missing_ok=True)
+        return tensors if intact else None
 
     def write(self, kind: str, key: str, tensors: dict[str, Tensor]) -> None:
         """Put an artifact into the store. Raises ArlonError where it cannot be written."""
         path = self.path(kind, key)
-        temporary = path.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
+        tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, temporary)
+            with partial_file(path) as temporary:
+                temporary.write_bytes(save(tensors, metadata={"sha256": _digest(key, tensors)}))
                 temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise ArlonError(
-                f"Could not write to the store at {self.folder} ({error}); "
+                f"Could not write to the store at {self.folder} ({error.strerror or error}); "
                 "make room, or set ARLON_CACHE_DIR to another folder."
             ) from error
         self.evict(keep=path)
@@ -95,17 +103,37 @@ class Store:
                 except FileNotFoundError:  # another process was faster
                     continue
 
+    def remember_result(self, path: Path) -> None:
+        """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
+        note = self.folder / _LAST_RESULT
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial_file(note) as temporary:
+                temporary.write_text(str(path.absolute()), encoding="utf-8")
+                temporary.replace(note)
+
+    def last_result(self) -> Path:
+        """The newest result that was noted. Raises InputError where there is none, or it is gone."""
+        try:
+            path = Path((self.folder / _LAST_RESULT).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("There is no newest result yet; name a video.") from error
+        if not path.is_file():
+            raise InputError(f"The newest result, {path}, is no longer there; name a video.")
+        return path
+
     def evict(self, keep: Path | None = None, limit: int | None = None) -> int:
         """Remove the least recently used artifacts until the rest fits; returns how many bytes went.
 
-        `keep` is never removed. What writers that were killed left behind goes after a day.
+        `keep` is never removed.
         """
         limit = self.limit if limit is None else limit
         if sum(status.st_size for _, _, status in self.artifacts()) <= limit:
             return 0
         removed = 0
         with FileLock(self.folder / "evict.lock"):
-            self._remove_stale()
+            for folder in self.folder.glob("*/*/"):
+                remove_leftovers(folder)
             found = sorted((status.st_mtime, path, status.st_size) for _, path, status in self.artifacts())
             total = sum(size for _, _, size in found)
             for _, path, size in found:
@@ -116,13 +144,14 @@ class Store:
                     removed += size
         return removed
 
-    def _remove_stale(self) -> None:
-        for path in self.folder.glob("*/*/.*.tmp"):
-            try:
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    path.unlink(missing_ok=True)
-            except FileNotFoundError:
-                continue
+
+def _digest(key: str, tensors: dict[str, Tensor]) -> str:
+    """A hash of an artifact's key and of names, dtypes, shapes and values, to tell damage by."""
+    total = hashlib.sha256(key.encode())
+    for name, value in sorted(tensors.items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def parse_size(text: str) -> int:

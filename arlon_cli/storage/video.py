@@ -1,12 +1,12 @@
 """Videos on disk: H.264 in mp4, written frame by frame in a thread of its own, probed, then renamed."""
 
-import os
 import queue
 import re
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import numpy as np
 
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.metadata import VideoMetadata
+from arlon_cli.storage.partial import partial_file
 
 _CRF = 16
 _QUEUED_CHUNKS = 4
@@ -45,39 +46,41 @@ class VideoWriter:
             raise InputError(f"H.264 takes an even width and height, not {width}x{height}.")
         self.path = path
         self.num_frames = 0
-        self._temporary = path.with_name(f".arlon-{os.getpid()}-{threading.get_ident()}.part.mp4")
         self._shape = (height, width, 3)
-        self._options = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{width}x{height}",
-            "-r",
-            str(fps),
-            "-i",
-            "pipe:0",
-        ]
-        self._options += ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(_CRF), "-preset", "medium"]
-        self._options += ["-movflags", "+faststart", "-metadata", f"comment={comment}"]
+        self._input = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
+        self._encoding = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(_CRF), "-preset", "medium"]
+        self._encoding += ["-movflags", "+faststart"]
+        self._comment = comment
         self._chunks: queue.Queue[np.ndarray | None] = queue.Queue(_QUEUED_CHUNKS)
         self._failed = threading.Event()
 
     def __enter__(self) -> Self:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *self._options, str(self._temporary)]
         try:
-            # a session of its own: Ctrl-C is for this process to handle
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=self._errors, stdout=subprocess.DEVNULL, start_new_session=True
-            )
+            with ExitStack() as opened:
+                self._temporary = opened.enter_context(partial_file(self.path))
+                self._errors: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
+                self._process = self._start(opened.enter_context(tempfile.TemporaryFile()))
+                self._opened = opened.pop_all()
         except OSError as error:
-            self._errors.close()
-            raise ArlonError(f"Could not start ffmpeg: {error}.") from error
+            raise ArlonError(f"Could not write {self.path}: {error.strerror or error}.") from error
         self._thread = threading.Thread(target=self._pump, name="video writer", daemon=True)
         self._thread.start()
         return self
+
+    def _start(self, about: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start ffmpeg, with the comment in the file `about`, since a command line holds no long storyboard."""
+        about.write(as_ffmetadata(self._comment))
+        about.seek(0)
+        metadata = ["-f", "ffmetadata", "-i", f"/dev/fd/{about.fileno()}", "-map_metadata", "1"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+        return subprocess.Popen(
+            [*command, *self._input, *metadata, *self._encoding, str(self._temporary)],
+            stdin=subprocess.PIPE,
+            stderr=self._errors,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[about.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process to handle
+        )
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames (n, H, W, 3) uint8; waits while the encoder is behind."""
@@ -102,8 +105,7 @@ class VideoWriter:
         finally:
             self._process.kill()
             self._process.wait()
-            self._errors.close()
-            self._temporary.unlink(missing_ok=True)
+            self._opened.close()
 
     def _finish(self, code: int) -> None:
         if code != 0 or self._failed.is_set():
@@ -142,17 +144,20 @@ def probe(path: Path) -> VideoInfo:
     """Size, rate, frames (counted, not estimated) and comment of a video. Raises InputError where it is none."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    counted = _ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
+    counted = run_ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
     stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
     rate = re.search(r"([\d.]+) (?:fps|tbr)", log)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if counted.returncode != 0 or stream is None or not frames:
         raise InputError(f"{path} is no video that ffmpeg can read.")
+    width, height = int(stream[1]), int(stream[2])
+    if re.search(r"(?i)display ?matrix: rotation of -?(90|270)\b", log):  # ffmpeg turns such frames upright
+        width, height = height, width
     return VideoInfo(
-        width=int(stream[1]),
-        height=int(stream[2]),
-        fps=float(rate[1]) if rate else 0.0,
+        width=width,
+        height=height,
+        fps=_exact_rate(float(rate[1])) if rate else 0.0,
         num_frames=int(frames[-1]),
         comment=_comment(path),
     )
@@ -166,36 +171,54 @@ def read_metadata(path: Path) -> VideoMetadata | None:
 def read_frames(path: Path, *, width: int, height: int, fps: float | None = None) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 of a video, one at a time, scaled to cover `width`×`height` and cut at the centre.
 
-    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read.
+    `fps` resamples in time. Raises InputError where the file is no video that ffmpeg can read, or is damaged or cut
+    short, then after the frames that could be read.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=area,crop={width}:{height}"
     filters = scale if fps is None else f"fps={fps},{scale}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-map", "0:v:0", "-vf", filters]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-xerror", "-i", str(path)]
+    command += ["-map", "0:v:0", "-vf", filters]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    num_frames = 0
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             try:
                 while len(frame := process.stdout.read(width * height * 3)) == width * height * 3:
                     yield np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+                    num_frames += 1
             except BaseException:
                 process.kill()
                 raise
-        if process.returncode != 0:
+        if process.returncode != 0 and num_frames:
+            raise InputError(f"{path} is damaged or cut short: only its first {num_frames} frames can be read.")
+        if process.returncode != 0 or not num_frames:
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()
             raise InputError(f"{path} is no video that ffmpeg can read: {lines[-1] if lines else 'no reason given'}.")
 
 
-def _ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
+def _exact_rate(fps: float) -> float:
+    """The rate that ffmpeg prints with two digits: 23.98 stands for 24000/1001."""
+    return next((n / 1.001 for n in (24, 30, 48, 60, 120) if abs(n / 1.001 - fps) < 0.005), fps)
+
+
+def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
+    """ffmpeg with these options, run to its end whatever comes of it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
     return subprocess.run(command, capture_output=True, check=False)
 
 
+def as_ffmetadata(comment: str) -> bytes:
+    """The file that tells ffmpeg a comment; `=`, `;`, `#`, `\\` and line ends are escaped."""
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    return f";FFMETADATA1\ncomment={escaped}\n".encode()
+
+
 def _comment(path: Path) -> str:
-    text = _ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
+    text = run_ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
     # values end at a line end that no backslash escapes; `=`, `;`, `#`, `\` and line ends are escaped by one
     match = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) if match else ""

@@ -37,4 +37,10 @@ def installed_models() -> list[Path]:
 
 def read_config(folder: Path) -> ModelConfig:
     """What a checkpoint folder says about its model, without its weights. Raises CheckpointError."""
-    return ModelConfig.from_json((folder / "config.json").read_text(encoding="utf-8"))
+    file = folder / "config.json"
+    try:
+        return ModelConfig.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"Could not read {file}: {error}.") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error

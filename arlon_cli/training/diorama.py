@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,17 @@ from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
 from arlon_cli.training.samples import Samples
 
 SHARES = {
-    "text_encoder": 3,
-    "video_vae": 11,
-    "clips": 14,
-    "latent_vqvae": 7,
+    "text_encoder": 2,
+    "video_vae": 12,
+    "clips": 13,
+    "latent_vqvae": 8,
     "latent_vqvae_coarse": 4,
-    "ar": 21,
-    "dit": 24,
+    "ar": 28,
+    "dit": 30,
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ CPU = Scale(
     most_clips=4096,
     captions=48,
     vqvae_clips=6,
-    ar_frames=64,
+    ar_frames=48,
     dit_frames=48,
     pictures=24,
 )
@@ -198,17 +199,20 @@ def train_diorama(
     seed: int,
     on_event: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
+    config: ModelConfig = DIORAMA,
+    scale: Scale | None = None,
 ) -> Path:
     """Train every part of the `diorama` preset and leave a checkpoint in `folder`/checkpoint, which is returned.
 
+    `scale` is by default that of the device.
     Stages that an earlier call finished are kept, one that it was stopped in goes on. Raises Interrupted after
     `stop()` turned true and the state was saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(
         folder=folder,
-        config=DIORAMA,
-        scale=GPU if device.type == "cuda" else CPU,
+        config=config,
+        scale=scale or (GPU if device.type == "cuda" else CPU),
         device=device,
         precision=precision,
         seed=seed,
@@ -227,7 +231,7 @@ def train_diorama(
     samples.conditions("latent_vqvae_coarse", coarse)
     transformer = train_ar(run, fine, text_encoder, clips)
     samples.drafts(text_encoder, transformer, fine)
-    stdit = train_dit(run, coarse, text_encoder, clips)
+    stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
     parts = {
         "text_encoder": text_encoder,
@@ -351,7 +355,7 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
-        window = longest if step % 2 == 0 else longest // 2 + 1
+        window = longest if step % 4 == 0 else longest // 2 + 1
         return code_windows(
             codes,
             clips.scenes,
@@ -372,11 +376,20 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     return transformer
 
 
-def train_dit(run: Run, coarse: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
-    """Latents from noise, text and the condition of the coarser codes (2.2, 2.3)."""
+def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
+    """Latents from noise, text and the condition of codes (2.2, 2.3).
+
+    The paper trains on the coarser codes alone. Here a batch has those of any of `vqvaes`: in so short a training, the
+    coarser alone teach too little of what a drafted detail looks like.
+    """
     torch.manual_seed(run.seed)
     model = STDiT3(run.config.dit, run.config.injection).to(run.device)
-    conditions = decode_clips(coarse, encode_clips(coarse, clips.latents))
+    conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
+    if model.linear_estimate is not None:
+        few = slice(_STATISTICS_CLIPS)
+        model.linear_estimate.set_statistics(
+            torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
+        )
     segments = run.config.segments
 
     def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -384,7 +397,7 @@ def train_dit(run: Run, coarse: LatentVQVAE, text_encoder: TextEncoder, clips: L
         window = segments.num_latents if step % 3 == 0 else draw.randint(segments.overlap + 1, 2 * segments.overlap)
         prompts, latents, condition = latent_windows(
             clips,
-            conditions,
+            draw.choice(conditions),
             batch=max(1, run.scale.dit_frames // window),
             window=window,
             frames_per_latent=VideoVAE.temporal_ratio,

@@ -1,20 +1,17 @@
+import io
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from arlon_cli.cli.app import run
 from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.video import probe, read_metadata
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def generate(checkpoint: Path, *arguments: str) -> int:
@@ -78,7 +75,8 @@ def test_an_interrupted_run_goes_on_to_the_same_file(
 
 
 def test_a_storyboard(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "board.yaml").write_text("seed: 4\nshots: [{prompt: a hill, frames: 20}, {prompt: sea, seconds: 1}]\n")
+    text = "defaults: {seed: 4}\nshots: [{prompt: a hill, frames: 20}, {prompt: sea, seconds: 1}]\n"
+    (here / "board.yaml").write_text(text)
     assert run(["storyboard", "board.yaml", "--model", str(tiny_checkpoint), "-q"]) == 0
     assert capsys.readouterr().out == "board-4.mp4\n"
     assert probe(here / "board-4.mp4").num_frames == 44
@@ -102,6 +100,117 @@ def test_info_gives_the_command_that_makes_it_again(
     frames = [read_metadata(here / name) for name in ("clip.mp4", "again.mp4")]
     assert frames[0] == frames[1]
     assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
+
+
+def test_info_gives_the_storyboard_that_makes_it_again(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+defaults: {seed: 4, frames: 20}
+shots:
+- prompt: "a 'red' \\u2028 hill: #1, 火山 🌋"
+- {prompt: sea, cut: true, seed: 7, steps: 3, guidance: 1.5}
+"""
+    (here / "board.yaml").write_text(text)
+    assert run(["storyboard", "board.yaml", "--model", str(tiny_checkpoint), "--redo", "2", "-o", "clip.mp4"]) == 0
+    capsys.readouterr()
+    assert run(["info", "clip.mp4", "--json"]) == 0
+    command = json.loads(capsys.readouterr().out)["again"]
+    printed, _, rest = command.rpartition(" | ")
+    board = subprocess.run(["bash", "-c", printed], capture_output=True, check=True).stdout
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(board)))
+    again = shlex.split(rest)[1:]
+    again[again.index("--model") + 1] = str(tiny_checkpoint)
+    again[again.index("-o") + 1] = "again.mp4"
+    assert run(again) == 0
+    assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
+
+
+def test_a_shot_wins_over_flags_and_flags_over_the_file(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "defaults: {frames: 9, steps: 3, seed: 1}\nshots: [{prompt: a hill}, {prompt: sea, cut: true, steps: 4}]"
+    (here / "board.yaml").write_text(text)
+    monkeypatch.setenv("ARLON_STEPS", "5")
+
+    def steps(*arguments: str) -> list[int]:
+        assert (
+            run(["storyboard", "board.yaml", "--model", str(tiny_checkpoint), "--dry-run", "--json", *arguments]) == 0
+        )
+        return [segment["steps"] for segment in json.loads(capsys.readouterr().out)["segments"]]
+
+    assert steps() == [3, 4]
+    assert steps("--steps", "2") == [2, 4]
+    (here / "board.yaml").write_text(text.replace("steps: 3, ", ""))
+    assert steps() == [5, 4]
+
+
+def test_a_dry_run_shows_what_there_is_to_do(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tiny_checkpoint, "--frames", "22", "-o", "short.mp4", "-q") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(Checkpoint, "load", None)  # nothing is loaded
+    assert generate(tiny_checkpoint, "--frames", "50", "--dry-run") == 0
+    out, err = capsys.readouterr()
+    assert out == "a-red-hill-0.mp4\n"
+    assert "50 frames, 4 segments, 1 in the store; about 0:0" in err
+    assert "segment 2, from frame 20: codes to draft, 2 steps: a red hill" in err
+    assert generate(tiny_checkpoint, "--frames", "50", "--dry-run", "--json", "--steps", "9") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [segment["first_frame"] for segment in plan["segments"]] == [0, 20, 32, 44]
+    assert [segment["codes_stored"] for segment in plan["segments"]] == [True, False, False, False]
+    assert plan["estimated_seconds"] is None
+    assert {path.name for path in here.iterdir()} == {"short.mp4"}
+
+
+def test_a_preview_comes_first_and_stays_when_the_run_is_stopped(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "denoise", stop)
+        assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 130
+    assert [path.name for path in here.iterdir()] == ["clip-preview.mp4"]
+    first = (here / "clip-preview.mp4").stat()
+    assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 0
+    assert (here / "clip-preview.mp4").stat().st_mtime_ns == first.st_mtime_ns
+    assert probe(here / "clip-preview.mp4").num_frames == probe(here / "clip.mp4").num_frames == 30
+    (here / "clip.mp4").unlink()
+    capsys.readouterr()
+    assert generate(tiny_checkpoint, "--frames", "31", "--preview", "-o", "clip.mp4") == 2
+    assert "clip-preview.mp4 exists already" in capsys.readouterr().err
+
+
+def test_a_sheet_beside_the_video(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tiny_checkpoint, "--frames", "30", "--sheet", "-o", "clip.mp4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["sheet"] == "clip.png"
+    with Image.open(here / "clip.png") as sheet:
+        assert sheet.size == (6 * 32, 4 * 32)
+    (here / "clip.mp4").unlink()
+    assert generate(tiny_checkpoint, "--frames", "30", "--sheet", "-o", "clip.mp4") == 2
+
+
+def test_skip_existing_touches_nothing(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "clip.mp4").write_text("mine")
+    assert generate(tiny_checkpoint, "-o", "clip.mp4", "--skip-existing") == 0
+    assert capsys.readouterr().out == "clip.mp4\n"
+    assert (here / "clip.mp4").read_text() == "mine"
+    assert generate(tiny_checkpoint, "-o", "clip.mp4", "--skip-existing", "--overwrite") == 2
+
+
+def test_redo_makes_another_video_and_says_so(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(tiny_checkpoint, "--frames", "30", "-o", "one.mp4") == 0
+    assert generate(tiny_checkpoint, "--frames", "30", "-o", "two.mp4", "--redo", "2") == 0
+    assert (here / "one.mp4").read_bytes() != (here / "two.mp4").read_bytes()
+    assert "1 of 2 segments from the store" in capsys.readouterr().err
+    made = read_metadata(here / "two.mp4")
+    assert made is not None
+    assert made.redo == (2,)
 
 
 def test_no_metadata_on_request(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ CONFIG = ARConfig(
     code_height=2,
     code_width=3,
     window_frames=4,
+    previous_frame_input=True,
     width=16,
     num_layers=2,
     num_heads=2,
@@ -149,7 +150,7 @@ def _started(model: ARTransformer, cache):
 @pytest.mark.parametrize(
     ("config", "least", "most"),
     [
-        (DIORAMA.ar, 7e6, 8e6),
+        (DIORAMA.ar, 6e6, 15e6),
         (
             ARConfig(
                 text_width=4096,
@@ -158,6 +159,7 @@ def _started(model: ARTransformer, cache):
                 code_height=8,
                 code_width=8,
                 window_frames=20,
+                previous_frame_input=True,
                 width=1024,
                 num_layers=12,
                 num_heads=16,

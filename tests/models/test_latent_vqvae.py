@@ -140,3 +140,39 @@ def test_sizes_of_the_dioramas() -> None:
             for config in (DIORAMA.latent_vqvae, DIORAMA.latent_vqvae_coarse)
         ]
     assert all(1_000_000 < size < 2_000_000 for size in sizes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [(1, 2, 2), (2, 2, 2), (4, 2, 2)])
+@pytest.mark.parametrize("frames", [1, 90, 203])
+def test_streamed_codes_are_those_of_the_whole(ratio: tuple[int, int, int], frames: int) -> None:
+    vqvae = tiny(ratio)
+    latents = torch.randn(1, 3, frames, 2, 4)
+    whole = vqvae.encode(latents)
+    for size in (7, 64, 300):
+        assert torch.equal(torch.cat(list(vqvae.encode_stream(latents.split(size, dim=2))), dim=1), whole)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [(1, 2, 2), (2, 2, 2), (4, 2, 2)])
+def test_streamed_conditions_are_those_of_the_whole(ratio: tuple[int, int, int]) -> None:
+    vqvae = tiny(ratio)
+    codes = torch.randint(32, (1, 70, 1, 2))
+    streamed = list(vqvae.decode_stream(codes))
+    assert len(streamed) > 2
+    torch.testing.assert_close(torch.cat(streamed, dim=2), vqvae.decode(codes), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [(1, 2, 2), (2, 2, 2), (4, 2, 2)])
+def test_nothing_depends_on_what_lies_before_the_context(ratio: tuple[int, int, int]) -> None:
+    vqvae = tiny(ratio)
+    latents = torch.randn(1, 3, 50 * ratio[0], 2, 2)
+    changed = latents.clone()
+    changed[:, :, : ratio[0]] += 1
+    same = (vqvae.embed(latents) - vqvae.embed(changed)).abs().amax(dim=(0, 1, 3, 4)) == 0
+    assert same[vqvae.context + 1 :].all()
+    codes = torch.randint(32, (1, 50, 1, 1))
+    other = torch.cat([(codes[:, :1] + 1) % 32, codes[:, 1:]], dim=1)
+    same = (vqvae.decode(codes) - vqvae.decode(other)).abs().amax(dim=(0, 1, 3, 4)) == 0
+    assert same[(vqvae.context + 1) * ratio[0] :].all()

@@ -16,7 +16,7 @@ TINY = STDiT3Config(4, False, (1, 2, 2), 32, 2, 2, 2.0, 16, 6, True, 16)
 
 
 def injection(layers: tuple[int, ...], fusion: str = "adaptive_norm") -> SemanticInjectionConfig:
-    return SemanticInjectionConfig(4, layers, fusion, "uncertainty", 0.5, False)
+    return SemanticInjectionConfig(4, layers, fusion, "uncertainty", 0.5, False, False)
 
 
 def inputs(batch: int = 2) -> dict[str, Tensor]:

@@ -136,3 +136,16 @@ def test_the_dioramas_size() -> None:
     with torch.device("meta"):
         vae = VideoVAE(DIORAMA.video_vae)
     assert 3_000_000 < sum(p.numel() for p in vae.parameters()) < 4_000_000
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_res_blocks", [1, 2])
+def test_frames_need_no_latents_before_the_context(num_res_blocks: int) -> None:
+    torch.manual_seed(0)
+    vae = VideoVAE(VideoVAEConfig(latent_channels=4, widths=(8, 8, 8), num_res_blocks=num_res_blocks)).eval()
+    for parameter in vae.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            parameter.normal_(0, 0.2)
+    latents = torch.randn(1, 4, 16, 1, 1)
+    late = vae.decode(latents[:, :, 12 - vae.decoder_context :])[:, :, 4 * vae.decoder_context :]
+    torch.testing.assert_close(late, vae.decode(latents)[:, :, 48:])

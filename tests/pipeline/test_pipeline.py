@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arlon_cli.config import ModelConfig
-from arlon_cli.errors import ArlonError
+from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.pipeline.pipeline import Pipeline, Progress, segment_noise
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
@@ -127,6 +127,53 @@ def test_a_cut_begins_anew(pipeline: Recorded) -> None:
     assert len(grown) == len(cut) == 60
     assert np.array_equal(cut[30:], other[30:])  # nothing of the first shot is left
     assert not np.array_equal(grown[30:], cut[30:])
+
+
+def test_a_redone_segment_and_what_follows_are_new(pipeline: Recorded) -> None:
+    before = pipeline.video(HILL)
+    after = pipeline.video(HILL, replace(SETTINGS, redo=(3,)))
+    assert pipeline.segments("stored") == [1, 2]
+    assert pipeline.segments("denoise") == [3, 4]
+    assert pipeline.segments("draft") == []
+    assert np.array_equal(before[:32], after[:32])
+    assert not np.array_equal(before[32:44], after[32:44])
+    again = pipeline.video(HILL, replace(SETTINGS, redo=(3, 3)))
+    assert not np.array_equal(after[32:44], again[32:44])
+    with pytest.raises(InputError, match="no segment 5 to redo; the video has 4"):
+        pipeline.plan(HILL, replace(SETTINGS, redo=(5,)))
+
+
+def test_redo_counts_segments_over_cuts(pipeline: Recorded) -> None:
+    shots = (Shot("a red hill", 30), Shot("a blue sea", 30, cut=True))
+    plain, redone = (pipeline.plan(shots, replace(SETTINGS, redo=redo)) for redo in ((), (3,)))
+    assert len(plain[0]) == 2
+    assert plain[0] == redone[0]
+    assert plain[1] != redone[1]
+
+
+def test_shots_may_have_settings_of_their_own(pipeline: Recorded) -> None:
+    plain = pipeline.video((Shot("a red hill", 30), Shot("a blue sea", 30)))
+    for own in ({"seed": 9}, {"num_steps": 3}, {"guidance_scale": 3.0}):
+        changed = pipeline.video((Shot("a red hill", 30), Shot("a blue sea", 30, **own)))  # type: ignore[arg-type]
+        assert np.array_equal(changed[:20], plain[:20])
+        assert not np.array_equal(changed[40:], plain[40:])
+    assert max(event.num_steps for event in pipeline.events) == 2
+
+
+def test_a_cut_with_a_seed_is_what_that_seed_gives_alone(pipeline: Recorded) -> None:
+    both = pipeline.video((Shot("a red hill", 30), Shot("a blue sea", 30, cut=True, seed=9)))
+    alone = pipeline.video((Shot("a blue sea", 30),), replace(SETTINGS, seed=9))
+    assert np.array_equal(both[30:], alone)
+
+
+def test_a_preview_drafts_and_denoises_nothing(pipeline: Recorded) -> None:
+    shots = (Shot("a red hill", 30), Shot("a blue sea", 25, cut=True))
+    preview = np.concatenate(list(pipeline.preview(shots, SETTINGS)))
+    assert preview.shape == (55, 32, 32, 3)
+    assert pipeline.segments("draft") == [1, 2, 3, 4]
+    assert pipeline.segments("denoise") == []
+    pipeline.video(shots)
+    assert pipeline.segments("draft") == []
 
 
 def test_overlaps_are_handed_on_as_latents(pipeline: Recorded) -> None:

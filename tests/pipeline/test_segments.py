@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from arlon_cli.config import DIORAMA, ModelConfig, SegmentConfig
-from arlon_cli.pipeline.segments import Job, Settings, code_spans, plan_jobs, plan_segments, prompt_at
+from arlon_cli.pipeline.segments import Job, Settings, code_spans, plan_jobs, plan_segments, shot_at
 from arlon_cli.pipeline.shots import Shot
 
 SETTINGS = Settings(seed=1, num_steps=4, guidance_scale=1.0, use_ar=True)
@@ -80,6 +80,6 @@ def test_no_codes_without_ar() -> None:
     assert not any(job.spans for job in plan(Shot("a hill", 200), settings=replace(SETTINGS, use_ar=False)))
 
 
-def test_the_prompt_of_a_frame() -> None:
+def test_the_shot_of_a_frame() -> None:
     shots = (Shot("one", 10), Shot("two", 10))
-    assert [prompt_at(shots, frame) for frame in (0, 9, 10, 19, 25)] == ["one", "one", "two", "two", "two"]
+    assert [shot_at(shots, frame).prompt for frame in (0, 9, 10, 19, 25)] == ["one", "one", "two", "two", "two"]

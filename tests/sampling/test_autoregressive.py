@@ -16,6 +16,7 @@ CONFIG = ARConfig(
     code_height=2,
     code_width=3,
     window_frames=4,
+    previous_frame_input=True,
     width=16,
     num_layers=2,
     num_heads=2,

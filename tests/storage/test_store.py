@@ -35,8 +35,36 @@ def test_a_damaged_file_is_absent(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("place", [3, 40, 300, -5])
+def test_a_file_with_a_flipped_bit_is_absent(tmp_path: Path, place: int) -> None:
+    store = Store(tmp_path, 10**6)
+    store.write("latents", "abc", TENSORS)
+    path = store.path("latents", "abc")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert store.read("latents", "abc") is None
+    store.write("latents", "abc", TENSORS)
+    assert store.read("latents", "abc") is not None
+
+
+def test_an_artifact_under_another_key_is_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    store.write("latents", "abc", TENSORS)
+    store.path("latents", "abc").rename(store.path("latents", "abd"))
+    assert store.read("latents", "abd") is None
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    path = store.path("latents", "abc")
+    path.parent.mkdir(parents=True)
+    torch.save(TENSORS, path)
+    assert store.read("latents", "abc") is None
+
+
 def test_the_least_recently_used_goes(tmp_path: Path) -> None:
-    store = Store(tmp_path, 3500)
+    store = Store(tmp_path, 3700)
     for age, key in enumerate(("first", "second", "third")):
         store.write("latents", key, TENSORS)
         os.utime(store.path("latents", key), (1000 + age, 1000 + age))

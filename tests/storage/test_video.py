@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
-from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata
+from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata, run_ffmpeg
 
 MADE = VideoMetadata(
     version="0.1.0",
@@ -56,6 +57,13 @@ def test_metadata_survives(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "plain.mp4") is None
 
 
+def test_metadata_may_be_longer_than_a_command_line(tmp_path: Path) -> None:
+    made = replace(MADE, shots=tuple(ShotRecord(f"{i} " + "hill " * 900, 9, False) for i in range(60)))
+    assert len(made.to_json()) > 250_000
+    write(tmp_path / "clip.mp4", clip(5), made.to_json())
+    assert read_metadata(tmp_path / "clip.mp4") == made
+
+
 def test_frames_are_resampled_in_time(tmp_path: Path) -> None:
     write(tmp_path / "clip.mp4", clip(24))
     assert len(list(read_frames(tmp_path / "clip.mp4", width=32, height=16, fps=12))) == 12
@@ -102,5 +110,39 @@ def test_what_is_no_video(tmp_path: Path) -> None:
 
 
 def test_other_comments_are_no_metadata() -> None:
-    for text in ("", "nice", "[]", "{}", '{"arlon": {"shots": []}}'):
+    no_shots = MADE.to_json().replace(MADE.to_json().split('"shots":')[1].split(',"seed"')[0], "[]")
+    for text in ("", "nice", "[]", "{}", '{"arlon": {"shots": []}}', no_shots):
         assert VideoMetadata.from_json(text) is None
+
+
+def test_metadata_of_an_earlier_version_is_read() -> None:
+    text = MADE.to_json()
+    for added in (',"num_frames":0', ',"codes":""', ',"image":""', ',"extends":""', ',"added":false'):
+        assert added in text
+        text = text.replace(added, "")
+    assert VideoMetadata.from_json(text) == MADE
+
+
+def test_turned_videos_are_probed_upright(tmp_path: Path) -> None:
+    write(tmp_path / "clip.mp4", clip(5))
+    turned = str(tmp_path / "turned.mp4")
+    assert run_ffmpeg("-display_rotation", "90", "-i", str(tmp_path / "clip.mp4"), "-c", "copy", turned).returncode == 0
+    info = probe(tmp_path / "turned.mp4")
+    assert (info.width, info.height) == (16, 32)
+
+
+@pytest.mark.parametrize(("written", "found"), [("24000/1001", 24000 / 1001), ("30", 30.0), ("12.5", 12.5)])
+def test_rates_are_exact(tmp_path: Path, written: str, found: float) -> None:
+    path = tmp_path / "clip.mp4"
+    assert run_ffmpeg("-f", "lavfi", "-i", f"testsrc=s=32x16:r={written}", "-frames:v", "9", str(path)).returncode == 0
+    assert probe(path).fps == pytest.approx(found, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.97])
+def test_a_video_that_is_cut_short(tmp_path: Path, share: float) -> None:
+    rng = np.random.default_rng(0)
+    write(tmp_path / "clip.mp4", rng.integers(0, 255, (40, 16, 32, 3), np.uint8))
+    whole = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match="cut short"):
+        list(read_frames(tmp_path / "clip.mp4", width=32, height=16))

@@ -18,6 +18,7 @@ AR = ARConfig(
     code_height=2,
     code_width=2,
     window_frames=3,
+    previous_frame_input=True,
     width=32,
     num_layers=2,
     num_heads=2,

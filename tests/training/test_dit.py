@@ -18,7 +18,7 @@ ALL_SEEN = dataclasses.replace(DIORAMA_DIT, unmask_probability=0.0, text_dropout
 def model() -> STDiT3:
     torch.manual_seed(0)
     config = STDiT3Config(3, False, (1, 2, 2), 32, 1, 2, 2.0, 8, 5, True, 32)
-    return STDiT3(config, SemanticInjectionConfig(3, (0,), "adaptive_norm", "uncertainty", 0.1, True))
+    return STDiT3(config, SemanticInjectionConfig(3, (0,), "adaptive_norm", "uncertainty", 0.1, True, True))
 
 
 @pytest.fixture

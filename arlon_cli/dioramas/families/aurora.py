@@ -10,13 +10,13 @@ from arlon_cli.dioramas.water import mirror
 from arlon_cli.dioramas.weather import Weather
 
 HEM: dict[str, RGB] = {  # the colour of a curtain's bright lower hem
-    "green": (0.24, 1.00, 0.44),
+    "green": (0.28, 1.00, 0.38),
     "purple": (0.66, 0.24, 1.00),
     "pink": (1.00, 0.34, 0.66),
     "blue": (0.16, 0.50, 1.00),
 }
 CROWN: dict[str, RGB] = {  # and what it fades to upwards
-    "green": (0.06, 0.62, 0.50),
+    "green": (0.10, 0.62, 0.34),
     "purple": (0.42, 0.10, 0.82),
     "pink": (0.74, 0.14, 0.62),
     "blue": (0.10, 0.20, 0.92),
@@ -34,9 +34,9 @@ class Aurora:
         self.lake = kit.random.random() < 0.5
         foot = self.shore if self.lake else 0.44
         self.far = mountains(kit, foot - 0.03, 0.46, (0.44, 0.50, 0.62), side, snowline=0.95, peaks=6)
-        self.trees = forest(kit, foot - 0.06, 0.13, (0.10, 0.17, 0.19), side, rows=2, gap=0.3)
+        self.trees = forest(kit, foot - 0.06, 0.13, (0.15, 0.26, 0.26), side, rows=2, gap=0.3)
         self.snow = self._snow(kit, 0.56, 0.15, side)
-        self.bank = forest(kit, 0.98, kit.random.uniform(0.30, 0.42), (0.08, 0.13, 0.15), side, rows=1)
+        self.bank = forest(kit, 0.98, kit.random.uniform(0.34, 0.46), (0.14, 0.24, 0.24), side, rows=1)
         self.ripples = kit.noise(128, 1.3, highest=0.22)
         self.rays = kit.noise(128, 1.0, highest=0.16)
         swings = kit.random.choice((-1.0, 1.0))
@@ -102,7 +102,7 @@ class Aurora:
             fan = x / (1.25 - 0.22 * (line - y)) + 0.9 * bend + 0.8 * fold
             drift = 0.035 * swing * time
             ray = wrapped(self.rays, fan * 0.62 + drift + phase, phase + 0.012 * time + 0 * x)
-            body = wrapped(self.rays, fan * 0.17 - 0.6 * drift + phase, 0.5 + phase + 0.02 * time + 0 * x)
+            body = wrapped(self.rays, 0.14 * x + 0.15 * bend - 0.6 * drift + phase, 0.5 + phase + 0.02 * time)
             reach = (1 + 0.30 * ray + 0.25 * body).clamp(min=0.35)
             bright = strong * (0.62 + 0.30 * ray + 0.30 * body).clamp(min=0.06)
             rise = smoothstep(-0.09, 0.07, up)
@@ -112,5 +112,5 @@ class Aurora:
             high = high + glow
         top = smoothstep(-1.5, -0.8, y)
         tint = 0.95 * low * hem + 0.85 * high * top * crown + 0.28 * (low - 0.75).clamp(min=0)
-        tint = shot.fine(tint * strength)
-        return image + (1 - image) * (1 - torch.exp(-1.5 * tint))
+        shine = shot.fine(1 - torch.exp(-1.5 * strength * tint))
+        return torch.addcmul(image, 1 - image, shine)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from arlon_cli.dioramas.painter import Kit, Shot, over, smoothstep, wrapped
+from arlon_cli.dioramas.painter import CAMERA_ZOOM, Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.palette import PAINTS
 from arlon_cli.dioramas.sky import Light, Sky
 from arlon_cli.dioramas.water import Sea
@@ -42,10 +42,16 @@ class Bear:
         fur = light.paint(cloth)
         pale = over(fur, light.paint((1.0, 0.88, 0.70)), 0.62 + 0 * rough)
         dark = light.paint((0.08, 0.05, 0.04))
+        paints = torch.cat([fur, pale, dark], dim=3)[:, :, 0].transpose(1, 2)
         sign = -1.0 if shot.first("direction") == "left" else 1.0
         side = self.sky.side
         edge = 2.2 / (shot.size * self.scale)
         paddle = torch.sin(shot.t * (3.4 if shot.first("speed") == "fast" else 2.0))
+
+        camera = shot.first("camera")
+        reach = 1.12 * (
+            CAMERA_ZOOM[1] if "zoom" in camera else 1.08 if camera == "drift" else 1.0
+        )  # waves hide the rest
 
         def sprite(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             def blob(cx: Tensor | float, cy: Tensor | float, rx: float, ry: float) -> tuple[Tensor, Tensor]:
@@ -54,27 +60,30 @@ class Bear:
 
             tuft = 1 + 0.10 * wrapped(self.fur, u * 0.9, v * 0.9)
             glow = 1 + 0.14 * side * u - 0.10 * v
-            colour, alpha = fur.expand(-1, -1, *u.shape[2:]), torch.zeros_like(u)
+            alpha = torch.zeros_like(u)
+            shares = torch.zeros(len(u), 3, *u.shape[2:], device=u.device)  # of fur, pale and dark in a pixel's colour
+            shares[:, 0] = 1
             look = 0.07 * sign
-            parts: list[tuple[Tensor | float, Tensor | float, float, float, Tensor]] = [
-                (0.0, 0.62, 0.46, 0.62, fur),
-                (-0.50, 0.42 - 0.20 * paddle, 0.17, 0.30, fur),
-                (0.50, 0.42 + 0.20 * paddle, 0.17, 0.30, fur),
-                (0.0, 0.66, 0.29, 0.42, pale),
-                (-0.40, -0.52, 0.20, 0.20, fur),
-                (0.40, -0.52, 0.20, 0.20, fur),
-                (-0.40, -0.52, 0.11, 0.11, pale),
-                (0.40, -0.52, 0.11, 0.11, pale),
-                (0.0, -0.18, 0.52, 0.46, fur),
-                (look, 0.0, 0.24, 0.19, pale),
-                (look, -0.075, 0.085, 0.06, dark),
-                (-0.18 + look, -0.24, 0.065, 0.075, dark),
-                (0.18 + look, -0.24, 0.065, 0.075, dark),
+            parts: list[tuple[Tensor | float, Tensor | float, float, float, int]] = [
+                (0.0, 0.62, 0.46, 0.62, 0),
+                (-0.50, 0.42 - 0.20 * paddle, 0.17, 0.30, 0),
+                (0.50, 0.42 + 0.20 * paddle, 0.17, 0.30, 0),
+                (0.0, 0.66, 0.29, 0.42, 1),
+                (-0.40, -0.52, 0.20, 0.20, 0),
+                (0.40, -0.52, 0.20, 0.20, 0),
+                (-0.40, -0.52, 0.11, 0.11, 1),
+                (0.40, -0.52, 0.11, 0.11, 1),
+                (0.0, -0.18, 0.52, 0.46, 0),
+                (look, 0.0, 0.24, 0.19, 1),
+                (look, -0.075, 0.085, 0.06, 2),
+                (-0.18 + look, -0.24, 0.065, 0.075, 2),
+                (0.18 + look, -0.24, 0.065, 0.075, 2),
             ]
             for cx, cy, rx, ry, paint in parts:
                 cover, round_ = blob(cx, cy, rx, ry)
-                colour = over(colour, paint * round_ * tuft * glow, cover)
+                shares.mul_(1 - cover)[:, paint].add_((cover * round_)[:, 0])
                 alpha = torch.maximum(alpha, cover)
+            colour = torch.einsum("npyx,npc->ncyx", shares * (tuft * glow), paints)
             return colour, alpha
 
-        return shot.stamp(image, sprite, sx, sy, self.scale * scale, self.scale * 1.75, angle)
+        return shot.stamp(image, sprite, sx, sy, self.scale * scale, self.scale * reach, angle)

@@ -75,6 +75,15 @@ class Coast:
                 best = torch.maximum(best, bump)
         return best, tone
 
+    def _soft(self, shot: Shot) -> tuple[Tensor, Tensor]:
+        """The swell of the sea and the shadows of clouds, painted coarsely."""
+        soft = shot.coarse()
+        x, y = soft.world(1.0, 0.0)
+        swell = wrapped(self.swell, x * 0.28 + self.out[0] * 0.02 * soft.t, y * 0.28 + self.out[1] * 0.02 * soft.t)
+        shadow = wrapped(self.clouds, x * 0.12 + 0.02 * soft.t, y * 0.12)
+        layers = shot.fine(torch.cat([swell, shadow], 1))
+        return layers[:, :1], layers[:, 1:]
+
     def paint(self, shot: Shot) -> Tensor:
         light = self.sky.light(shot)
         rough = shot.amount("state", "rough")
@@ -85,7 +94,7 @@ class Coast:
             self.land.expand(len(grid), -1, -1, -1), grid, padding_mode="border", align_corners=False
         )
         land, height, slope = seen[:, :3], seen[:, 3:4], seen[:, 4:5]
-        swell = wrapped(self.swell, x * 0.28 - self.out[0] * -0.02 * shot.t, y * 0.28 - self.out[1] * -0.02 * shot.t)
+        swell, shadow = self._soft(shot)
         # Waves run up the shore: a train of crests along the fall of the land, bent by the swell.
         run = slope * 6.5 + 1.3 * swell + shot.t * 1.15
         rise = 0.5 + 0.5 * torch.sin(shot.t * 1.15 + 1.5 * swell)
@@ -103,8 +112,7 @@ class Coast:
         water = over(shallow, deep, smoothstep(0.0, 0.62, depth + 0.05 * swell))
         water = water * (1 + 0.10 * swell + 0.07 * froth)
         seen_through = torch.exp(-depth.clamp(min=0) * 9.0) * 0.55
-        water = over(water, ground, seen_through)
-        image = over(ground, water, smoothstep(-0.015, 0.015, depth))
+        image = over(ground, water, smoothstep(-0.015, 0.015, depth) * (1 - seen_through))
         crest = torch.exp(-((torch.remainder(run / 6.2832, 1.0) - 0.5) * 5.0).square())
         surf = smoothstep(0.75, 0.05, depth) * smoothstep(-0.03, 0.01, depth)
         breaking = surf * crest * (0.75 + 0.45 * rough)
@@ -121,6 +129,5 @@ class Coast:
         image = image * (light.light * 0.95 + 0.03)
         glint = smoothstep(1.1, 2.2, swell + 0.5 * froth) * smoothstep(0.2, 0.4, depth) * light.sun
         image = image + light.glow * glint * 0.16
-        shadow = wrapped(self.clouds, x * 0.12 + 0.02 * shot.t, y * 0.12)
         image = image * (1 - 0.28 * smoothstep(0.4, 1.4, shadow) * (0.4 + 0.6 * light.overcast))
         return self.weather.paint(shot, light, image)

@@ -79,7 +79,7 @@ class Waterfall:
         lip = LIP + 0.018 * kit.profile(1.5, lowest=3, highest=0.2)
         fallen = (y - lip).clamp(min=0)
         spread = self.half * (1 + 0.16 * fallen) + 0.012 * kit.plate_noise(self.rock, 0.02, 0.35)
-        inside = ((spread - away) / 0.06).clamp(-3, 6) - 6 * smoothstep(0.015, -0.015, y - lip)
+        inside = ((spread - away) / 0.06).clamp(-3, 6) - 14 * smoothstep(0.015, -0.015, y - lip)
         seconds = ((LAUNCH**2 + 2 * GRAVITY * fallen).sqrt() - LAUNCH) / GRAVITY
         across = (x - self.centre) / (1 + 0.16 * fallen)
         strands = wrapped(self.rock, across * 1.5 + 0.3, 0.02 * seconds)

@@ -1,0 +1,55 @@
+"""The pipeline as the command line asks for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arlon_cli.cli.console import Console
+    from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.pipeline.reference import Reference
+
+
+def open_pipeline(folder: Path, device: str, dtype: str, console: "Console | None" = None) -> "Pipeline":
+    """The pipeline of a checkpoint folder and the user's store; a console shows its progress and warnings.
+
+    Raises InputError for a device or a dtype that there is not, CheckpointError for a folder that is no checkpoint.
+    """
+    from arlon_cli.models.device import resolve_device, resolve_dtype
+    from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.store import Store
+
+    place = resolve_device(device)
+    pipeline = Pipeline(
+        Checkpoint(folder), device=place, dtype=resolve_dtype(dtype, place), store=Store.from_environment()
+    )
+    if console is not None:
+        pipeline.on_progress, pipeline.on_warning = console.progress, console.warn
+    return pipeline
+
+
+def read_reference(
+    pipeline: "Pipeline", codes: Path | None, image: Path | None, num_frames: int, use_ar: bool
+) -> "Reference":
+    """What a video of `num_frames` frames starts from where the user gives codes, a picture, or both.
+
+    Of codes that the video goes on behind, the last frame stays only where the clip filled it. Raises InputError.
+    """
+    import dataclasses
+
+    from arlon_cli.pipeline.reference import NO_REFERENCE
+    from arlon_cli.pipeline.segments import LATENT_FRAMES
+    from arlon_cli.storage.codes import check_codes, read_codes
+    from arlon_cli.storage.image import read_image
+
+    config = pipeline.config
+    reference = NO_REFERENCE
+    if image is not None:
+        reference = pipeline.reference_of([read_image(image, width=config.width, height=config.height)], use_ar)
+    if codes is not None:
+        values, record = read_codes(codes)
+        check_codes(codes, values, record, config, pipeline.checkpoint.digest)
+        if num_frames > record.num_frames:
+            values = values[: record.num_frames // (LATENT_FRAMES * config.latent_vqvae.ratio[0])]
+        reference = dataclasses.replace(reference, codes=values)
+    return reference

@@ -1,0 +1,223 @@
+"""`arlon extend`: more frames after any video."""
+
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arlon_cli.cli import options
+from arlon_cli.cli.console import Console, Interrupted, print_result
+from arlon_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from arlon_cli.config import ModelConfig
+    from arlon_cli.pipeline.extension import Extension
+    from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.pipeline.shots import Shot
+    from arlon_cli.storage.metadata import VideoMetadata
+    from arlon_cli.storage.video import VideoInfo
+
+_DEFAULT_SECONDS = 5.0
+
+
+def extend(
+    video: Annotated[
+        Path | None, typer.Argument(help="Any video; with --last, the prompt stands here.", show_default=False)
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What comes next.  [default: the video's last prompt]", show_default=False)
+    ] = None,
+    frames: Annotated[int | None, typer.Option("--frames", help="Number of new frames.  [default: 5 seconds]")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="New length, instead of --frames.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Extend the newest result of any command.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same video.  [default: the video's]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: the video's]")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Classifier-free guidance; 1 is none.  [default: the video's]")
+    ] = None,
+    no_ar: options.NoAR = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="ARLON_OUTPUT",
+            help="The .mp4 to write, or a folder.  [default: VIDEO-extended.mp4]",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    model: options.Model = "diorama",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    no_metadata: options.NoMetadata = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Add frames to a video: its own frames come first, copied as they are where its format allows it.
+
+    A video of this tool goes on from its stored latents, any other from its encoded end. New frames have the size and
+    rate of the video; where its shape is not the model's, the result is the video's centre in that shape. Sound is
+    left out.
+    """
+    start = time.monotonic()
+    options.check_sampling(seed, steps, guidance)
+    if frames is not None and seconds is not None:
+        raise InputError("Give either --frames or --seconds.")
+    if last:
+        if prompt is not None:
+            raise InputError("Give either VIDEO or --last.")
+        from arlon_cli.storage.store import Store
+
+        prompt = None if video is None else str(video)
+        video = Store.from_environment().last_result()
+    if video is None:
+        raise InputError("Name a video, or give --last.")
+    path = options.output_path(output, extended_name(video), overwrite)
+    if path.exists() and video.exists() and path.samefile(video):
+        raise InputError(f"{path} is the video to extend; it is never overwritten: give another -o.")
+    try:
+        with Console(verbose - quiet) as console:
+            wish = Wish(video, prompt, frames, seconds, seed, steps, guidance, no_ar, model, device, dtype)
+            result = _extend(wish, path, console, metadata=not no_metadata)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "Interrupted. The same command goes on where it stopped: finished segments are kept."
+        ) from error
+    print_result(path, result | {"seconds": round(time.monotonic() - start, 2)}, as_json)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line says; None stands for a default."""
+
+    video: Path
+    prompt: str | None
+    frames: int | None
+    seconds: float | None
+    seed: int | None
+    steps: int | None
+    guidance: float | None
+    no_ar: bool
+    model: str
+    device: str
+    dtype: str
+
+
+def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict[str, object]:
+    from arlon_cli.cli.engine import open_pipeline
+    from arlon_cli.pipeline.extension import fitted
+    from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
+    from arlon_cli.storage.append import append_by_copy, append_encoded, can_copy
+    from arlon_cli.storage.metadata import VideoMetadata
+    from arlon_cli.storage.video import probe
+    from arlon_cli.storage.weights import find_weights, read_config
+
+    folder = find_weights(wish.model)
+    config = read_config(folder)
+    video, info = wish.video, probe(wish.video)
+    made = VideoMetadata.from_json(info.comment)
+    prompt = wish.prompt
+    if prompt is None and made is not None:
+        prompt = made.shots[-1].prompt
+    if prompt is None:
+        raise InputError(f"{video} does not say what it shows; name a prompt: arlon extend VIDEO PROMPT.")
+    fps = info.fps or config.fps
+    seconds = _DEFAULT_SECONDS if wish.seconds is None else wish.seconds
+    num_new = frames_of(seconds, fps) if wish.frames is None else wish.frames
+    [shot] = check_shots([Shot(prompt, num_new)])
+    width, height = result_size(info, config)
+
+    dtype = made.dtype if made is not None and wish.dtype == "auto" else wish.dtype
+    pipeline = open_pipeline(folder, wish.device, dtype, console)
+    num_rendered = math.ceil(num_new * config.fps / fps)
+    extension = _choose(wish, info, made, pipeline, console, Shot(shot.prompt, num_rendered))
+    if (width, height) != (info.width, info.height):
+        console.warn(
+            f"{video} is {info.width}x{info.height} and {config.name} renders {config.width}x{config.height}: "
+            f"the result is its centre, {width}x{height}."
+        )
+    if fps != config.fps:
+        console.warn(f"{video} has {fps:g} frames/s and {config.name} renders {config.fps}: new frames are resampled.")
+    comment = ""
+    if metadata:
+        comment = extension.metadata(pipeline, source=video.name, num_frames=info.num_frames + num_new).to_json()
+    frames = fitted(
+        extension.frames(pipeline), width=width, height=height, source_fps=config.fps, fps=fps, num_frames=num_new
+    )
+    copied = (width, height) == (info.width, info.height) and can_copy(video, info, num_new)
+    if copied:
+        total = append_by_copy(video, frames, path, info, comment)
+    else:
+        console.warn(f"The frames of {video} are encoded again, since new ones cannot follow them as they are.")
+        total = append_encoded(video, frames, path, width=width, height=height, fps=fps, comment=comment)
+    pipeline.store.remember_result(path)
+    return {
+        "num_frames": total,
+        "new_frames": num_new,
+        "fps": fps,
+        "width": width,
+        "height": height,
+        "from": extension.origin,
+        "copied": copied,
+        "seed": extension.settings.seed,
+        "model": config.name,
+        "resumed_segments": console.resumed,
+    }
+
+
+def _choose(
+    wish: Wish,
+    info: "VideoInfo",
+    made: "VideoMetadata | None",
+    pipeline: "Pipeline",
+    console: Console,
+    shot: "Shot",
+) -> "Extension":
+    """The extension by `shot`: as the video's own plan goes on, else from stored latents, else from its encoded end."""
+    from arlon_cli.pipeline.extension import extend_latents, extend_pixels, extend_plan, last_settings, made_here
+    from arlon_cli.pipeline.segments import Settings
+    from arlon_cli.storage.video import read_frames
+
+    config = pipeline.config
+    before = Settings(0, config.sampling.num_steps, config.sampling.guidance_scale, use_ar=True)
+    if made is not None and made.model_digest == pipeline.checkpoint.digest:
+        before = last_settings(made)
+    settings = Settings(
+        seed=before.seed if wish.seed is None else wish.seed,
+        num_steps=before.num_steps if wish.steps is None else wish.steps,
+        guidance_scale=before.guidance_scale if wish.guidance is None else wish.guidance,
+        use_ar=before.use_ar and not wish.no_ar,
+    )
+    if made is not None:
+        extension = None
+        if made.num_frames == info.num_frames and made_here(made, pipeline):
+            if settings == before and not (made.codes or made.image or made.extends):
+                return extend_plan(made, shot.prompt, shot.num_frames)
+            extension = extend_latents(made, shot.prompt, shot.num_frames, settings, pipeline)
+        if extension is not None:
+            return extension
+        console.warn(f"The latents of {wish.video} are not in the store: its end is encoded instead.")
+    if info.num_frames < 2:
+        raise InputError(f"{wish.video} has one frame, which is no video; `generate --image` starts from a picture.")
+    frames = read_frames(wish.video, width=config.width, height=config.height, fps=config.fps)
+    return extend_pixels(frames, shot.prompt, shot.num_frames, settings, pipeline)
+
+
+def result_size(info: "VideoInfo", config: "ModelConfig") -> tuple[int, int]:
+    """Width and height of the largest even part of a video that has the shape of the model's."""
+    scale = min(info.width / config.width, info.height / config.height)
+    width, height = (max(2, int(scale * size) // 2 * 2) for size in (config.width, config.height))
+    return width, height
+
+
+def extended_name(video: Path) -> str:
+    """clip.mp4 becomes clip-extended.mp4, then clip-extended-2.mp4."""
+    match = re.fullmatch(r"(.*)-extended(?:-(\d{1,6}))?", video.stem)
+    if match is None:
+        return f"{video.stem}-extended.mp4"
+    return f"{match[1]}-extended-{int(match[2] or 1) + 1}.mp4"

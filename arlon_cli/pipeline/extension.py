@@ -1,0 +1,118 @@
+"""More of a video that is there already: what it goes on from, and the frames that follow."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.reference import NO_REFERENCE, Reference, tail_frames
+from arlon_cli.pipeline.segments import LATENT_FRAMES, Settings
+from arlon_cli.pipeline.shots import Shot, scenes_of
+from arlon_cli.storage.metadata import VideoMetadata
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Shots of which the frames from `first_frame` on are new, and what they start from.
+
+    `origin` is `plan` where they go on as a longer video of the same making would, `latents` where they go on from
+    stored latents under other settings, `pixels` where the end of the video was encoded.
+    """
+
+    shots: tuple[Shot, ...]
+    settings: Settings
+    reference: Reference
+    first_frame: int
+    origin: str
+
+    def frames(self, pipeline: Pipeline) -> Iterator[np.ndarray]:
+        """The new frames in chunks (n, H, W, 3) uint8, at the model's size and rate."""
+        return pipeline.frames(self.shots, self.settings, self.reference, first_frame=self.first_frame)
+
+    def metadata(self, pipeline: Pipeline, *, source: str, num_frames: int) -> VideoMetadata:
+        """What the longer video, of `num_frames` frames in all, is to say about its making."""
+        made = pipeline.metadata(self.shots, self.settings, self.reference)
+        return replace(made, num_frames=num_frames, extends="" if self.origin == "plan" else source)
+
+
+def made_here(made: VideoMetadata, pipeline: Pipeline) -> bool:
+    """Whether this model, in this precision, made a video and still has its last latents."""
+    fits = made.model_digest == pipeline.checkpoint.digest and f"torch.{made.dtype}" == str(pipeline.dtype)
+    return fits and pipeline.store.read("latents", made.last_latents) is not None
+
+
+def last_settings(made: VideoMetadata) -> Settings:
+    """How the last shot of a video was rendered."""
+    last = made.shots[-1]
+    return Settings(
+        seed=made.seed if last.seed is None else last.seed,
+        num_steps=made.num_steps if last.num_steps is None else last.num_steps,
+        guidance_scale=made.guidance_scale if last.guidance_scale is None else last.guidance_scale,
+        use_ar=made.use_ar,
+    )
+
+
+def extend_plan(made: VideoMetadata, prompt: str, num_frames: int) -> Extension:
+    """Go on as the video itself would have: the same plan, longer, its last shot's settings kept.
+
+    The video started from its prompts alone.
+    """
+    shots = tuple(Shot(**asdict(shot)) for shot in made.shots)
+    settings = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar, made.redo)
+    first_frame = sum(shot.num_frames for shot in shots)
+    added = replace(shots[-1].more(num_frames), prompt=prompt)
+    return Extension((*shots, added), settings, NO_REFERENCE, first_frame, "plan")
+
+
+def extend_latents(
+    made: VideoMetadata, prompt: str, num_frames: int, settings: Settings, pipeline: Pipeline
+) -> Extension | None:
+    """Go on from the stored latents of the last segment; None where they are fewer than segments share."""
+    stored = pipeline.store.read("latents", made.last_latents)
+    if stored is None or stored["latents"].shape[2] < pipeline.config.segments.overlap:
+        return None
+    scene = scenes_of(Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots)[-1]
+    unseen = -sum(shot.num_frames for shot in scene) % LATENT_FRAMES  # frames of the last latent that the video lacks
+    reference = pipeline.going_on(stored["latents"], settings.use_ar)
+    return _extend(reference, prompt, num_frames, settings, unseen, "latents")
+
+
+def extend_pixels(
+    frames: Iterable[np.ndarray], prompt: str, num_frames: int, settings: Settings, pipeline: Pipeline
+) -> Extension:
+    """Go on from the last of a video's frames (H, W, 3) uint8, which are at the model's size and rate."""
+    reference = pipeline.reference_of(tail_frames(frames, pipeline.config), settings.use_ar)
+    return _extend(reference, prompt, num_frames, settings, 0, "pixels")
+
+
+def _extend(
+    reference: Reference, prompt: str, num_frames: int, settings: Settings, unseen: int, origin: str
+) -> Extension:
+    first_frame = reference.given.num_latents * LATENT_FRAMES - unseen
+    return Extension((Shot(prompt, first_frame + num_frames),), settings, reference, first_frame, origin)
+
+
+def fitted(
+    chunks: Iterable[np.ndarray], *, width: int, height: int, source_fps: float, fps: float, num_frames: int
+) -> Iterator[np.ndarray]:
+    """Frames (n, h, w, 3) uint8 of a rate as `num_frames` frames (n, height, width, 3) of another, each the latest."""
+    passed = given = 0
+    for chunk in chunks:
+        passed += len(chunk)
+        chosen = []  # frames of the chunk
+        while given < num_frames and (index := int(given * source_fps / fps)) < passed:
+            chosen.append(index - (passed - len(chunk)))
+            given += 1
+        if chosen:
+            yield _resized(chunk[chosen], width, height)
+
+
+def _resized(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+    if frames.shape[1:3] == (height, width):
+        return frames
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+    pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
+    return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,55 @@
+"""Files that appear whole: written under a temporary name beside their place, then renamed."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing tells a leftover from a file at work: leftovers stay
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """A new, empty file beside `path`, to be written and renamed; gone when the block ends, and so are leftovers.
+
+    While the block runs, the process holds a lock on the file; a file without one was left behind by a process that
+    was killed. Raises OSError.
+    """
+    remove_leftovers(path.parent)
+    temporary, descriptor = _create(path)
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the partial files in a folder that no process is writing."""
+    if fcntl is None:
+        return
+    for path in folder.glob(".arlon-*"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while somebody holds it
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    while True:
+        temporary = path.with_name(f".arlon-{uuid.uuid4().hex}{path.suffix}")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # nobody took it for a leftover before it was locked
+            return temporary, descriptor
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""The recipe runs through, can be stopped in any part, and leaves what the command line renders with."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.storage.checkpoint import PARTS, Checkpoint
+from arlon_cli.training.data import PixelCrops
+from arlon_cli.training.diorama import SHARES, Interrupted, Scale, train_diorama
+
+SMALL = Scale(
+    PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
+    clip_frames=96,
+    most_clips=8,
+    captions=8,
+    vqvae_clips=2,
+    ar_frames=8,
+    dit_frames=10,
+    pictures=4,
+)
+
+
+def train(folder: Path, config: ModelConfig, stop_after: float = math.inf) -> Path:
+    """Train each part for six steps; stop when that many steps were made."""
+    folder.mkdir(exist_ok=True)
+    plan = {"minutes": 1, "spent": {}, "steps": dict.fromkeys(SHARES, 6)}
+    if not (folder / "budget.json").exists():
+        (folder / "budget.json").write_text(json.dumps(plan))
+    steps = itertools.count(1)
+    return train_diorama(
+        folder,
+        minutes=1,
+        device=torch.device("cpu"),
+        precision=torch.float32,
+        seed=0,
+        on_event=lambda message: None,
+        stop=lambda: next(steps) >= stop_after,
+        config=config,
+        scale=SMALL,
+    )
+
+
+@pytest.mark.slow
+def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, tiny_config: ModelConfig) -> None:
+    config = replace(
+        tiny_config,
+        text_encoder=replace(tiny_config.text_encoder, vocab_size=1536, max_tokens=80),
+        ar=replace(tiny_config.ar, max_text_tokens=80),
+        dit=replace(tiny_config.dit, model_max_length=80),
+    )
+    whole = train(tmp_path / "whole", config)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            train(tmp_path / "parts", config, stop_after=11)
+    resumed = train(tmp_path / "parts", config)
+    for part in PARTS:
+        tensors = Checkpoint(resumed).tensors(part)
+        assert tensors.keys() == Checkpoint(whole).tensors(part).keys()
+        for name, value in Checkpoint(whole).tensors(part).items():
+            assert torch.equal(value, tensors[name]), f"{part} {name}"
+    sheets = sorted(file.stem for file in (tmp_path / "parts" / "samples").glob("*.png"))
+    assert sheets == ["ar", "dit", "latent_vqvae", "latent_vqvae_coarse", "video_vae"]
