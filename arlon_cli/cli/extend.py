@@ -164,7 +164,7 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
         "height": height,
         "from": extension.origin,
         "copied": copied,
-        "seed": extension.settings.seed,
+        "seed": extension.seed,
         "model": config.name,
         "resumed_segments": console.resumed,
     }

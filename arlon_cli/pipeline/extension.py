@@ -28,6 +28,12 @@ class Extension:
     first_frame: int
     origin: str
 
+    @property
+    def seed(self) -> int:
+        """The seed of the new frames: the last shot's own, where it has one."""
+        own = self.shots[-1].seed
+        return self.settings.seed if own is None else own
+
     def frames(self, pipeline: Pipeline) -> Iterator[np.ndarray]:
         """The new frames in chunks (n, H, W, 3) uint8, at the model's size and rate."""
         return pipeline.frames(self.shots, self.settings, self.reference, first_frame=self.first_frame)
