@@ -95,10 +95,10 @@ def test_what_is_wrong_with_the_folder_is_named(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="width 16 instead of 32"):
         load(folder, PublishedT5Config(width=32, max_tokens=10, suffix=""))
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="T5 in .* cannot be read"):
+    with pytest.raises(CheckpointError, match=r"T5 in .* cannot be read"):
         load(folder)
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="tokenizer in .* cannot be read"):
+    with pytest.raises(CheckpointError, match=r"tokenizer in .* cannot be read"):
         load(folder)
 
 
