@@ -91,7 +91,7 @@ TINY_OPENSORA = replace(
     name="tiny-opensora",
     height=32,
     width=32,
-    text_encoder=PublishedT5Config(width=16, max_tokens=12, suffix="score: 6."),
+    text_encoder=PublishedT5Config(width=16, max_tokens=12, suffix="score: 6.", num_parameters=3000),
     video_vae=OpenSoraVAEConfig(
         spatial=SpatialVAEConfig(4, (8, 8, 8, 8), 1, 4, 0.18215, 4),
         temporal=TemporalVAEConfig(4, 4, 4, 8, 1, (1, 1, 2, 2), (False, True, True), 4),

@@ -13,7 +13,7 @@ from arlon_cli.errors import CheckpointError
 from arlon_cli.models.published_t5 import PublishedT5, clean_prompt
 from arlon_cli.models.text_encoder import build_tokenizer
 
-CONFIG = PublishedT5Config(width=16, max_tokens=10, suffix="score: 6.")
+CONFIG = PublishedT5Config(width=16, max_tokens=10, suffix="score: 6.", num_parameters=0)
 
 
 def save_tiny_t5(folder: Path) -> T5EncoderModel:
@@ -93,7 +93,7 @@ def test_safetensors_win_over_a_pickle(folder: Path) -> None:
 
 def test_what_is_wrong_with_the_folder_is_named(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="width 16 instead of 32"):
-        load(folder, PublishedT5Config(width=32, max_tokens=10, suffix=""))
+        load(folder, PublishedT5Config(width=32, max_tokens=10, suffix="", num_parameters=0))
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"T5 in .* cannot be read"):
         load(folder)
