@@ -12,7 +12,7 @@ from arlon_cli.cli.console import Interrupted, print_line, print_table
 from arlon_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from arlon_cli.config import SegmentConfig
+    from arlon_cli.config import ModelConfig
     from arlon_cli.evaluation.videos import Seams
     from arlon_cli.models.attribute_classifier import AttributeClassifier
     from arlon_cli.pipeline.shots import Shot
@@ -81,17 +81,17 @@ def _measure(path: Path, model: str | None, on_event: Event) -> tuple[Path, Numb
     on_event(f"Measuring {path}")
     found = probe(path)
     made = VideoMetadata.from_json(found.comment)
-    segments = None if made is None else _segments(made, model)
+    config = None if made is None else _config(made, model)
     seams = None
-    if made is not None and segments is not None:
+    if made is not None and config is not None:
         from arlon_cli.pipeline.shots import Shot
 
-        seams = _seams([Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots], segments)
+        seams = _seams([Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots], config)
     return path, video_metrics(lambda: read_frames(path, width=found.width, height=found.height), found.fps, seams)
 
 
-def _segments(made: "VideoMetadata", model: str | None) -> "SegmentConfig | None":
-    """How the model that made a video cuts videos; None where it is neither a preset nor the one named."""
+def _config(made: "VideoMetadata", model: str | None) -> "ModelConfig | None":
+    """The model that made a video; None where it is neither a preset nor the one named."""
     from arlon_cli.config import PRESETS
     from arlon_cli.storage.weights import find_weights, read_config
 
@@ -99,23 +99,24 @@ def _segments(made: "VideoMetadata", model: str | None) -> "SegmentConfig | None
     if model is not None:
         named = read_config(find_weights(model))
         configs[named.name] = named
-    return configs[made.model].segments if made.model in configs else None
+    return configs.get(made.model)
 
 
-def _seams(shots: Sequence["Shot"], segments: "SegmentConfig") -> "Seams":
+def _seams(shots: Sequence["Shot"], config: "ModelConfig") -> "Seams":
     """Where a video of these shots was put together."""
     from arlon_cli.evaluation.videos import Seams
-    from arlon_cli.pipeline.segments import LATENT_FRAMES, plan_segments
+    from arlon_cli.pipeline.segments import plan_segments
     from arlon_cli.pipeline.shots import scenes_of
 
+    chunk = config.video_vae.chunk
     joins: list[int] = []
     cuts: list[int] = []
     start = 0
     for scene in scenes_of(shots):
         cuts += [start] if start else []
         num_frames = sum(shot.num_frames for shot in scene)
-        later = plan_segments(-(-num_frames // LATENT_FRAMES), segments)[1:]
-        joins += [start + LATENT_FRAMES * (segment.start + segment.overlap) for segment in later]
+        later = plan_segments(chunk.latents(num_frames), config.segments)[1:]
+        joins += [start + chunk.frames(segment.start + segment.overlap) for segment in later]
         start += num_frames
     return Seams(tuple(joins), tuple(cuts))
 
@@ -162,7 +163,7 @@ def _held_out_numbers(
         num_frames=num_frames,
         size=config.height,
         fps=config.fps,
-        seams=_seams(shots[0], config.segments),
+        seams=_seams(shots[0], config),
         device=device,
         on_event=on_event,
     )

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
@@ -98,7 +99,9 @@ def measure_stages(checkpoint: Checkpoint, device: torch.device, dtype: torch.dt
     return [
         measure_draft(cast(ARTransformer, checkpoint.load("ar", device, dtype)), checkpoint.config, device),
         measure_denoise(cast(STDiT3, checkpoint.load("dit", device, dtype)), checkpoint.config, device),
-        measure_decode(cast(VideoVAE, checkpoint.load("video_vae", device, dtype)), checkpoint.config, device),
+        measure_decode(
+            cast(VideoVAE | OpenSoraVAE, checkpoint.load("video_vae", device, dtype)), checkpoint.config, device
+        ),
     ]
 
 
@@ -141,7 +144,7 @@ def measure_denoise(dit: STDiT3, config: ModelConfig, device: torch.device) -> S
     return _stage("DiT", "ms/step", dit, work, device, per_call=1, passes=1)
 
 
-def measure_decode(vae: VideoVAE, config: ModelConfig, device: torch.device) -> Stage:
+def measure_decode(vae: VideoVAE | OpenSoraVAE, config: ModelConfig, device: torch.device) -> Stage:
     """A whole segment, streamed."""
     shape = (1, config.video_vae.latent_channels, config.segments.num_latents, config.height // 8, config.width // 8)
     latents = torch.randn(shape, device=device).to(next(vae.parameters()).dtype)
@@ -151,7 +154,7 @@ def measure_decode(vae: VideoVAE, config: ModelConfig, device: torch.device) -> 
         for _ in vae.decode_stream(chunks):
             pass
 
-    num_frames = shape[2] * vae.temporal_ratio
+    num_frames = config.video_vae.chunk.frames(shape[2])
     return _stage("video VAE", "frames/s", vae, work, device, per_call=num_frames, passes=len(chunks))
 
 

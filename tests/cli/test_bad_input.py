@@ -19,7 +19,7 @@ from arlon_cli.cli.app import run
 from arlon_cli.cli.options import output_path
 from arlon_cli.config import DIORAMA, SegmentConfig
 from arlon_cli.errors import InputError
-from arlon_cli.pipeline.segments import LATENT_FRAMES, Settings, plan_jobs
+from arlon_cli.pipeline.segments import Settings, plan_jobs
 from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
 from arlon_cli.storage.video import VideoWriter
 
@@ -358,7 +358,7 @@ def test_segments_of_any_shots(lengths: list[tuple[int, bool]], size: int, overl
     jobs = plan_jobs(shots, 1, Settings(1, 4, 1.0, use_ar), config, digest="abc", dtype="float32")
     num_frames = sum(shot.num_frames for shot in shots)
     shown = [latent for job in jobs for latent in range(job.segment.start + job.segment.overlap, job.segment.end)]
-    assert shown == list(range(-(-num_frames // LATENT_FRAMES)))
+    assert shown == list(range(-(-num_frames // 4)))
     assert len({job.latents_key for job in jobs}) == len(jobs)
     drafted = [span.start + i for job in jobs for span in job.spans for i in range(span.num_frames)]
     assert drafted == (list(range(-(-len(shown) // 2))) if use_ar else [])
