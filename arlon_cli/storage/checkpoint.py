@@ -78,6 +78,10 @@ class Checkpoint:
         """Size of all files."""
         return sum(file.stat().st_size for file in self._files())
 
+    def has(self, part: str) -> bool:
+        """Whether the checkpoint has a part of `PARTS`."""
+        return (self.folder / part).is_dir()
+
     def load(self, part: str, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
         """A part of `PARTS`, for inference. Raises CheckpointError that names a missing, extra or misshapen tensor."""
         with torch.device("meta"):

@@ -42,13 +42,16 @@ def test_a_folder_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["mean"]["temporal_flickering"] == pytest.approx(middle)
 
 
-def test_a_table_with_names_and_means(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["evaluate", str(folder / "still.mp4"), str(folder)]) == 0
+def test_a_table_with_names_and_means(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert run(["evaluate", "videos/still.mp4", "videos"]) == 0
     out, err = capsys.readouterr()
     assert "proxy" in out
-    assert out.count("still.mp4") == 2
+    assert out.count("videos/still.mp4") == 2
     assert "mean" in out
-    assert f"Measuring {folder / 'still.mp4'}" in err
+    assert "Measuring videos/still.mp4" in err
 
 
 def test_seams_of_what_arlon_made(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +96,8 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["missing.mp4"], "no file missing.mp4"),
         (["--heldout", "--clips", "1"], "--clips is 1"),
         (["--heldout", "--frames", "1"], "--frames is 1"),
+        (["a.mp4", "--html", "report.txt"], "ends in .html"),
+        (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
     ],
 )
@@ -104,3 +109,18 @@ def test_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureF
 def test_a_folder_without_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(tmp_path)]) == 2
     assert "no video in the folder" in capsys.readouterr().err
+
+
+def test_a_report_of_videos(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.html"
+    command = ["evaluate", str(folder), "--html", str(report), "-q"]
+    assert run([*command, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["videos"]) == 2
+    page = report.read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert page.count("<svg") == 6
+    assert all(text in page for text in ("still.mp4", "flickering.mp4", "temporal flickering"))
+    assert run(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert report.read_text(encoding="utf-8") == page
+    assert run([*command, "--overwrite"]) == 0
