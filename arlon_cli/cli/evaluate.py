@@ -13,9 +13,10 @@ from arlon_cli.cli.console import Interrupted, print_line, print_table
 from arlon_cli.errors import ArlonError, InputError
 
 if TYPE_CHECKING:
+    from arlon_cli.evaluation.paper.studio import Studio
     from arlon_cli.evaluation.report import Section
 
-_CLIP_FRAMES = 68
+_CLIP_FRAMES, _SUITE_FRAMES = 68, 600
 
 Event = Callable[[str], None]
 
@@ -38,8 +39,32 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option("--model", help="The model to measure, or that made the videos.  [default: diorama]")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", metavar="paper", help="Run the paper's experiments on the model; takes hours."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Run this experiment of the suite, as table-1; may be repeated."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results",
+            metavar="FOLDER",
+            help="Where the suite keeps what it has found; run again, it does only what is missing.  "
+            "[default: named by the model, here]",
+        ),
+    ] = None,
     clips: Annotated[int, typer.Option("--clips", "--prompts", help="How many held-out prompts to render.")] = 48,
-    frames: Annotated[int, typer.Option("--frames", help="Frames of each of them.")] = _CLIP_FRAMES,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            help="Frames of each of them, or of the suite's long videos.  "
+            f"[default: {_CLIP_FRAMES}; of the suite {_SUITE_FRAMES}]",
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a report with pictures and plots, a single .html file.")
     ] = None,
@@ -50,16 +75,26 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print metrics of videos, or with --heldout those of a model."""
-    if heldout == bool(videos):
-        raise InputError("Name videos or folders to evaluate, or else give --heldout.")
+    """Print metrics of videos, or with --heldout or --suite those of a model."""
+    if [bool(videos), heldout, suite is not None].count(True) != 1:
+        raise InputError("Name videos or folders to evaluate, or else give --heldout or --suite paper.")
+    if suite is None and (only or results is not None):
+        raise InputError("--only and --results are for --suite.")
     options.check_sampling(seed, None, None)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event: Event = (lambda message: None) if quiet else print_line
     try:
         if videos:
             found = _of_videos(videos, model, report is not None, on_event)
+        elif suite is not None:
+            from arlon_cli.cli.suite import check_suite, open_studio
+
+            length = _SUITE_FRAMES if frames is None else frames
+            names = check_suite(suite, clips, length, only or [])
+            studio = open_studio(model or "diorama", results, clips, length, seed or 0, device, dtype, on_event)
+            found = _of_suite(studio, names)
         else:
+            frames = _CLIP_FRAMES if frames is None else frames
             found = _of_model(model or "diorama", clips, frames, seed or 0, device, dtype, on_event)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on: what is rendered is kept.") from error
@@ -96,6 +131,14 @@ def _of_model(
     numbers = held_out_numbers(model, num_clips, num_frames, seed, device, dtype, on_event)
     section = held_out_section(numbers)
     return Found(section.title, numbers, [section], [section])
+
+
+def _of_suite(studio: "Studio", names: Sequence[str]) -> Found:
+    from arlon_cli.cli.suite import run_suite
+
+    numbers, sections = run_suite(studio, names)
+    title = f"The paper's experiments on {studio.config.name} {studio.digest[:12]}"
+    return Found(title, numbers, sections, sections)
 
 
 def _write(path: Path, found: Found) -> None:

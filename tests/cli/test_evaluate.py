@@ -97,6 +97,12 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["--heldout", "--clips", "1"], "--clips is 1"),
         (["--heldout", "--frames", "1"], "--frames is 1"),
         (["a.mp4", "--html", "report.txt"], "ends in .html"),
+        (["a.mp4", "--suite", "paper"], "or else give --heldout or --suite"),
+        (["--suite", "other"], "no suite 'other'"),
+        (["--suite", "paper", "--only", "figure-8"], "no experiment 'figure-8'"),
+        (["--suite", "paper", "--frames", "23"], "--frames is 23"),
+        (["--suite", "paper", "--prompts", "1"], "--prompts is 1"),
+        (["--heldout", "--only", "table-1"], "are for --suite"),
         (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
     ],
@@ -124,3 +130,27 @@ def test_a_report_of_videos(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "--overwrite" in capsys.readouterr().err
     assert report.read_text(encoding="utf-8") == page
     assert run([*command, "--overwrite"]) == 0
+
+
+def test_the_papers_experiments_are_done_once(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--suite", "paper", "--model", str(tiny_checkpoint), "--prompts", "2", "--frames", "24"]
+    command += ["--only", "figure-15", "--only", "table-1", "--results", "found", "--json"]
+    assert run([*command, "--html", "report.html"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert list(found["experiments"]) == ["table-1", "figure-15"]
+    modes = {row["clips"]: row for row in found["experiments"]["table-1"]}
+    assert list(modes) == ["painted", "with codes", "without codes", "FreeNoise's noise"]
+    numbers = [{name: value for name, value in row.items() if name != "clips"} for row in modes.values()]
+    assert all(one != other for i, one in enumerate(numbers) for other in numbers[:i])
+    own, other = found["experiments"]["figure-15"][1:3]
+    assert own != {**other, "rendered from": own["rendered from"]}
+    assert "table-1: prompt 0" in err
+    page = (here / "report.html").read_text(encoding="utf-8")
+    assert "Table 1: long videos" in page
+    assert "Table 3: variants of training" in page
+    assert len((here / "found" / "rows.jsonl").read_text().splitlines()) == 2 * 4 + 2 * 4
+    assert run(command) == 0
+    assert capsys.readouterr() == (out, "")  # nothing was left to do
