@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import Interrupted, print_line, print_table
+from arlon_cli.cli.console import Interrupted, print_line, print_result, print_table
 from arlon_cli.errors import ArlonError, InputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,14 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a report with pictures and plots, a single .html file.")
     ] = None,
+    export_vbench: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-vbench",
+            metavar="FOLDER",
+            help="Only copy the videos to a new folder, laid out and named for VBench.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report where it exists.")] = False,
     seed: options.Seed = None,
     device: options.Device = "auto",
@@ -83,6 +91,9 @@ def evaluate(
     options.check_sampling(seed, None, None)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event: Event = (lambda message: None) if quiet else print_line
+    if export_vbench is not None:
+        _export(videos, export_vbench, as_json)
+        return
     try:
         if videos:
             found = _of_videos(videos, model, report is not None, on_event)
@@ -139,6 +150,25 @@ def _of_suite(studio: "Studio", names: Sequence[str]) -> Found:
     numbers, sections = run_suite(studio, names)
     title = f"The paper's experiments on {studio.config.name} {studio.digest[:12]}"
     return Found(title, numbers, sections, sections)
+
+
+def _export(videos: Sequence[Path] | None, folder: Path, as_json: bool) -> None:
+    """Copy the videos for VBench and print where they are. Raises InputError for a video that names no prompt."""
+    from arlon_cli.cli.measure import video_files
+    from arlon_cli.evaluation.vbench import export_vbench
+    from arlon_cli.storage.video import probe, read_metadata
+
+    if not videos:
+        raise InputError("Name the videos or folders to export for VBench.")
+    named: list[tuple[Path, str]] = []
+    for path in video_files(videos):
+        probe(path)
+        made = read_metadata(path)
+        if made is None:
+            raise InputError(f"{path} does not say what its prompt was; only videos that arlon made can be exported.")
+        named.append((path, " ".join(dict.fromkeys(shot.prompt for shot in made.shots))))
+    export_vbench(named, folder)
+    print_result(folder, {"num_videos": len(named)}, as_json)
 
 
 def _write(path: Path, found: Found) -> None:

@@ -103,6 +103,7 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["--suite", "paper", "--frames", "23"], "--frames is 23"),
         (["--suite", "paper", "--prompts", "1"], "--prompts is 1"),
         (["--heldout", "--only", "table-1"], "are for --suite"),
+        (["--heldout", "--export-vbench", "out"], "videos or folders to export"),
         (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
     ],
@@ -154,3 +155,23 @@ def test_the_papers_experiments_are_done_once(
     assert len((here / "found" / "rows.jsonl").read_text().splitlines()) == 2 * 4 + 2 * 4
     assert run(command) == 0
     assert capsys.readouterr() == (out, "")  # nothing was left to do
+
+
+def test_an_export_for_vbench(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in ("0", "1"):
+        arguments = ["--frames", "8", "--seed", seed, "-q", "--model", str(tiny_checkpoint)]
+        assert run(["generate", "a red hill", *arguments]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", ".", "--export-vbench", "out"]) == 0
+    assert capsys.readouterr().out == "out\n"
+    names = sorted(path.name for path in (here / "out" / "videos").iterdir())
+    assert names == ["a red hill-0.mp4", "a red hill-1.mp4"]
+    assert (here / "out" / "videos" / names[0]).read_bytes() == (here / "a-red-hill-0.mp4").read_bytes()
+    assert run(["evaluate", "a-red-hill-0.mp4", "--export-vbench", "out"]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_only_what_says_its_prompt_is_exported(folder: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(folder), "--export-vbench", "out"]) == 2
+    assert "does not say what its prompt was" in capsys.readouterr().err
+    assert not (here / "out").exists()
