@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from arlon_cli.pipeline.pipeline import Progress
 
 
-_TABLE_WIDTH = 150  # where there is no terminal that has one
-_NAME_WIDTH = 30  # of which the first column takes no less, where its words are as long
+_TABLE_WIDTH = 160  # where there is no terminal that has one
+_NAME_WIDTH = 30  # of which the first column takes no less where its words are as long, and no more
 
 
 class Interrupted(Exception):
@@ -36,9 +36,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         words = [cell for row in rows if isinstance(cell := row[index], str)]
-        least = min(_NAME_WIDTH, max(map(len, words), default=0)) if index == 0 else None
+        width = max(len(column), min(_NAME_WIDTH, max(map(len, words), default=0))) if index == 0 else None
         justify: Literal["left", "right"] = "left" if len(words) == len(rows) else "right"
-        table.add_column(column, justify=justify, overflow="fold", min_width=least)
+        table.add_column(column, justify=justify, overflow="fold", width=width)
     for row in rows:
         table.add_row(*map(as_text, row))
     Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False).print(table)
