@@ -297,7 +297,8 @@ class Pipeline:
         """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
         config, segment = self.config, job.segment
         length = segment.end - segment.start
-        noise = segment_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
+        draw_noise = rescheduled_noise if job.reschedule_noise else segment_noise
+        noise = draw_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
         start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
         flow = RectifiedFlow()
         if config.sampling.timestep_transform:
@@ -512,3 +513,17 @@ def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed(seed, "segment", index))
     size = (1, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
     return torch.randn(size, generator=generator)
+
+
+def rescheduled_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
+    """Noise (1, C, T, H, W) of a segment as FreeNoise draws it (Qiu et al., 2024), from the first segment's alone.
+
+    The new latents of each later segment take that of as many latents from the one before it, in another order.
+    """
+    noise = segment_noise(config, seed, 0)
+    stride = config.segments.num_latents - config.segments.overlap
+    for number in range(1, index + 1):
+        generator = torch.Generator().manual_seed(derived_seed(seed, "reschedule", number))
+        noise = torch.cat([noise, noise[:, :, :stride][:, :, torch.randperm(stride, generator=generator)]], dim=2)
+        noise = noise[:, :, stride:]
+    return noise

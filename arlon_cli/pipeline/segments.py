@@ -38,6 +38,7 @@ class Settings:
     """How to render: what a user may set, with the preset's defaults filled in.
 
     `redo` names segments of the video, from 1, that take other noise than the seed's; named n times, the nth other.
+    With `reschedule_noise`, later segments take the first one's noise, shuffled, as FreeNoise does.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Settings:
     guidance_scale: float
     use_ar: bool
     redo: tuple[int, ...] = ()
+    reschedule_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Job:
     spans: tuple[CodeSpan, ...]
     codes_key: str
     latents_key: str
+    reschedule_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def plan_jobs(
     """
     ratio, chunk = config.latent_vqvae.ratio[0], config.video_vae.chunk
     common = {"model": digest, "dtype": dtype, "size": [config.width, config.height], "seed": scene_seed}
+    rescheduled = {"rescheduled": True} if settings.reschedule_noise else {}
     jobs: list[Job] = []
     codes_key, latents_key = given.codes_key, given.latents_key
     drafted, done = given.num_codes, given.num_latents
@@ -134,9 +138,22 @@ def plan_jobs(
                 steps=num_steps,
                 guidance=guidance_scale,
                 ar=settings.use_ar,
+                **rescheduled,
                 **common,
             )
-            jobs.append(Job(segment, shot.prompt, noise_seed, num_steps, guidance_scale, spans, codes_key, latents_key))
+            jobs.append(
+                Job(
+                    segment,
+                    shot.prompt,
+                    noise_seed,
+                    num_steps,
+                    guidance_scale,
+                    spans,
+                    codes_key,
+                    latents_key,
+                    settings.reschedule_noise,
+                )
+            )
         done = max(done, num_latents)
     return jobs
 
