@@ -137,7 +137,7 @@ class LatentVQVAEConfig:
 
 @dataclass(frozen=True)
 class ARConfig:
-    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` is an addition of ours."""
+    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` and `text_mean_input` are ours."""
 
     text_width: int
     max_text_tokens: int
@@ -146,6 +146,7 @@ class ARConfig:
     code_width: int
     window_frames: int
     previous_frame_input: bool
+    text_mean_input: bool
     width: int
     num_layers: int
     num_heads: int
@@ -325,6 +326,7 @@ DIORAMA = ModelConfig(
         code_width=8,
         window_frames=16,
         previous_frame_input=True,
+        text_mean_input=True,
         width=256,
         num_layers=8,
         num_heads=4,
@@ -420,6 +422,7 @@ OPENSORA_V1_2 = ModelConfig(
         code_width=8,
         window_frames=16,
         previous_frame_input=False,
+        text_mean_input=False,
         width=1024,
         num_layers=12,
         num_heads=16,

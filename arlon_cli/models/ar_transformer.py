@@ -27,6 +27,7 @@ class KVCache:
         self.length = 0
         self.tokens = torch.empty(size - self.text_length - 1, device=device, dtype=torch.long)
         self.text_mask = text_mask
+        self.text_mean = torch.zeros(batch, 1, 1, device=device, dtype=dtype)  # what each code gets from its text
         self.step_bias: Tensor | None = None  # (B, 1, 1, slots): -inf at padding, where a prompt has any
         if not text_mask.all():
             aligned = (size + 7) // 8 * 8  # GPU kernels want rows that start at multiples of 8
@@ -105,6 +106,8 @@ class ARTransformer(nn.Module):
     With `previous_frame_input`, each position also gets the code that stood, one frame before, where the code to be
     predicted will stand. That is not in the paper: half of all codes stay from frame to frame, which a small model
     takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
+    With `text_mean_input`, an addition too, each position also gets the mean of the text's features, which says what
+    scene it is before any attention to single words is learnt.
     """
 
     def __init__(self, config: ARConfig) -> None:
@@ -121,6 +124,7 @@ class ARTransformer(nn.Module):
         self.start = nn.Parameter(torch.empty(config.width))
         self.code_embedding = nn.Embedding(vocab_size, config.width)
         self.previous = nn.Linear(config.width, config.width) if config.previous_frame_input else None
+        self.text_mean = nn.Linear(config.text_width, config.width) if config.text_mean_input else None
         self.frame_position = nn.Parameter(torch.empty(config.window_frames, config.width))
         self.place_position = nn.Parameter(torch.empty(self.codes_per_frame + 1, config.width))
         self.dropout = nn.Dropout(config.dropout)
@@ -132,7 +136,7 @@ class ARTransformer(nn.Module):
 
     def _initialize(self) -> None:
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("bias") or name == "text_mean.weight":
                 nn.init.zeros_(parameter)
             elif name.endswith(("proj.weight", "fc2.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
@@ -148,7 +152,7 @@ class ARTransformer(nn.Module):
 
         text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`.
         """
-        x = torch.cat([self._embed_text(text), self._embed_codes(codes)], dim=1)
+        x = torch.cat([self._embed_text(text), self._embed_codes(codes) + self._mean(text, text_mask)], dim=1)
         mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
@@ -164,6 +168,7 @@ class ARTransformer(nn.Module):
         used = text_mask.any(dim=0)
         x, text_mask = self._embed_text(text)[:, used], text_mask[:, used]
         cache = KVCache(self.config, text_mask, num_frames, x.dtype)
+        cache.text_mean = self._mean(text[:, used], text_mask)
         mask = _attention_mask(text_mask, cache.text_length)
         for block in self.blocks:
             x = block(x, mask, cache)
@@ -175,7 +180,7 @@ class ARTransformer(nn.Module):
 
         Returns the logits (B, vocabulary) of what comes next: the first code of frame T.
         """
-        x = self._embed_codes(codes.unsqueeze(0)).expand(cache.batch, -1, -1)
+        x = self._embed_codes(codes.unsqueeze(0)) + cache.text_mean
         cache.length = cache.text_length
         mask = _attention_mask(cache.text_mask, cache.length + x.shape[1])[:, :, cache.length :]
         for block in self.blocks:
@@ -199,7 +204,7 @@ class ARTransformer(nn.Module):
             behind = self.code_embedding(cache.tokens[(index - self.codes_per_frame).clamp(min=0)])
             told = index >= self.codes_per_frame  # nothing stood there before the first frame
             x = x + _project(self.previous, behind) * told.unsqueeze(1)
-        x = x.expand(cache.batch, -1, -1)
+        x = x + cache.text_mean
         bias = cache.bias(count)
         for block in self.blocks:
             x = block.step(x, bias, cache)
@@ -211,6 +216,13 @@ class ARTransformer(nn.Module):
 
     def _embed_text(self, text: Tensor) -> Tensor:
         return self.text_in(text.to(self.start.dtype)) + self.text_position[: text.shape[1]]
+
+    def _mean(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """What all codes get from the mean of their text, (B, 1, width)."""
+        if self.text_mean is None:
+            return self.start.new_zeros(len(text), 1, 1)
+        total = (text * text_mask.unsqueeze(-1)).sum(dim=1, keepdim=True).to(self.start.dtype)
+        return cast(Tensor, self.text_mean(total / text_mask.sum(dim=1).clamp(min=1)[:, None, None]))
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """The start, then codes (B, T, h, w) with their ⟨FRAME⟩ tokens: (B, 1 + T·(h·w+1), width)."""

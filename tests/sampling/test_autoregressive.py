@@ -18,6 +18,7 @@ CONFIG = ARConfig(
     code_width=3,
     window_frames=4,
     previous_frame_input=True,
+    text_mean_input=True,
     width=16,
     num_layers=2,
     num_heads=2,
