@@ -158,7 +158,6 @@ def snapshot(cache: Path, source: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """huggingface_hub's cache with tiny published parts: a T5, a VAE, and a DiT in two shards; not to be changed."""
-    pytest.importorskip("diffusers")
     cache = tmp_path_factory.mktemp("hub")
     t5, vae, dit = (snapshot(cache, source) for source in ("tiny/t5", "tiny/vae", "tiny/dit"))
     with torch.random.fork_rng():

@@ -23,7 +23,6 @@ def test_a_peak_is_that_of_what_is_alive_at_once() -> None:
 
 
 def test_the_papers_scale_fits_where_it_should() -> None:
-    pytest.importorskip("diffusers")
     stages = {stage.name: stage for stage in predict_memory(OPENSORA_V1_2, torch.bfloat16, use_ar=True)}
     assert list(stages) == ["text", "draft", "condition", "denoise", "decode"]
     assert stages["text"].peak_gb == pytest.approx(9.52, abs=0.01)  # 4.76 billion parameters
