@@ -23,7 +23,7 @@ class KVCache:
         size = self.text_length + 1 + num_frames * (config.code_height * config.code_width + 1)
         shape = (batch, config.num_heads, size, config.width // config.num_heads)
         device = text_mask.device
-        self.batch = batch
+        self.batch, self.dtype = batch, dtype
         self.length = 0
         self.tokens = torch.empty(size - self.text_length - 1, device=device, dtype=torch.long)
         self.text_mask = text_mask
@@ -34,6 +34,15 @@ class KVCache:
             self.step_bias[:, 0, 0, : self.text_length].masked_fill_(~text_mask, -math.inf)
         self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+
+    def bias(self, count: int) -> Tensor | None:
+        """What hides padding, and from each of the `count` tokens to come those after it; None where nothing is."""
+        bias = None if self.step_bias is None else self.step_bias[..., : self.length + count]
+        if count == 1:
+            return bias
+        future = torch.full((count, count), -math.inf, device=self.tokens.device, dtype=self.dtype).triu(1)
+        future = F.pad(future, (self.length, 0))
+        return future if bias is None else bias + future
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values (B, H, N, D) behind the filled slots; return all up to and with them."""
@@ -70,18 +79,20 @@ class Block(nn.Module):
         return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
 
     def step(self, x: Tensor, bias: Tensor | None, cache: KVCache) -> Tensor:
-        """`forward` without dropout for one position: x: (B, width); bias: (B, 1, 1, keys), added to the scores."""
-        qkv = _project(self.qkv, self.norm1(x))
-        q, k, v = qkv.view(x.shape[0], 3, self.num_heads, 1, -1).unbind(1)  # each (B, H, 1, D)
+        """`forward` without dropout for a few positions: x: (B, N, width); bias: (B, 1, N, keys) is added to scores."""
+        batch, length, width = x.shape
+        qkv = _project(self.qkv, self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
         k, v = cache.append(self.layer, k, v)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).reshape(x.shape)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(x.shape)
         x = x + _project(self.proj, attended)
         return x + _project(self.fc2, F.gelu(_project(self.fc1, self.norm2(x))))
 
 
 def _project(linear: nn.Linear, x: Tensor) -> Tensor:
-    """`linear` of the one or two rows x: (B, in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
-    return torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.t()).t().contiguous()
+    """`linear` of few rows x: (..., in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
+    rows = torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.flatten(0, -2).t()).t().contiguous()
+    return rows.view(*x.shape[:-1], -1)
 
 
 class ARTransformer(nn.Module):
@@ -173,19 +184,26 @@ class ARTransformer(nn.Module):
         cache.tokens[: x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
         return self.head(self.norm(x[:, -1]))
 
-    def step(self, token: Tensor, cache: KVCache) -> Tensor:
-        """Append one token (1,) to every row; returns the logits (B, vocabulary) of what comes next."""
-        index = cache.length - cache.text_length - 1  # of the token, behind the start
-        frame, place = divmod(index, self.codes_per_frame + 1)
-        cache.tokens[index] = token[0]
-        x = self.code_embedding(token) + self.frame_position[frame] + self.place_position[place]
-        if self.previous is not None and index >= self.codes_per_frame:
-            x = x + _project(self.previous, self.code_embedding(cache.tokens[index - self.codes_per_frame])[None])
-        x = x.expand(cache.batch, -1)
-        bias = None if cache.step_bias is None else cache.step_bias[..., : cache.length + 1]
+    def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Append tokens (N,) to every row; returns the logits (B, N, vocabulary) of what comes next after each.
+
+        Taking tokens back is setting `cache.length`.
+        """
+        count = len(tokens)
+        first = cache.length - cache.text_length - 1  # the index of the first token, behind the start
+        cache.tokens[first : first + count] = tokens
+        index = torch.arange(first, first + count, device=tokens.device)
+        frame, place = index // (self.codes_per_frame + 1), index % (self.codes_per_frame + 1)
+        x = self.code_embedding(tokens) + self.frame_position[frame] + self.place_position[place]
+        if self.previous is not None:
+            behind = self.code_embedding(cache.tokens[(index - self.codes_per_frame).clamp(min=0)])
+            told = index >= self.codes_per_frame  # nothing stood there before the first frame
+            x = x + _project(self.previous, behind) * told.unsqueeze(1)
+        x = x.expand(cache.batch, -1, -1)
+        bias = cache.bias(count)
         for block in self.blocks:
             x = block.step(x, bias, cache)
-        cache.length += 1
+        cache.length += count
         return _project(self.head, self.norm(x))
 
     def _frames(self, codes: Tensor) -> Tensor:
