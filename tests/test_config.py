@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from arlon_cli.config import DIORAMA, OPENSORA_V1_2, PRESETS, ModelConfig
+from arlon_cli.config import DIORAMA, OPENSORA_V1_2, PRESETS, Chunk, ModelConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.pipeline.segments import plan_segments
 
 CONFIG = OPENSORA_V1_2
 
@@ -25,6 +27,25 @@ def test_presets_survive_their_json(name: str) -> None:
 
 def test_what_is_not_published_is_not_mentioned() -> None:
     assert "published" not in json.loads(DIORAMA.to_json())
+
+
+@pytest.mark.parametrize("chunk", [DIORAMA.video_vae.chunk, OPENSORA_V1_2.video_vae.chunk])
+def test_frames_and_latents_of_whole_chunks_agree(chunk: Chunk) -> None:
+    ends = [chunk.frames(num_latents) for num_latents in range(60)]
+    assert all(a < b <= a + 4 for a, b in pairwise(ends))  # each latent stands for one to four frames
+    for num_frames in range(1, 200):
+        num_latents = chunk.latents(num_frames)
+        assert num_latents % chunk.num_latents == 0
+        assert num_frames <= chunk.frames(num_latents) < num_frames + chunk.num_frames
+        assert chunk.filled(num_frames) == min(end for end in ends if end >= num_frames)
+
+
+def test_the_papers_long_videos_are_whole_segments() -> None:
+    chunk, segments = OPENSORA_V1_2.video_vae.chunk, OPENSORA_V1_2.segments
+    assert (chunk.frames(segments.num_latents), chunk.frames(segments.overlap)) == (68, 17)
+    planned = plan_segments(chunk.latents(731), segments)
+    assert len(planned) == 14
+    assert {segment.end - segment.start for segment in planned} == {segments.num_latents}
 
 
 def altered(config: ModelConfig, part: str, **changes: Any) -> str:
