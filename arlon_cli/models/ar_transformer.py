@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from arlon_cli.config import ARConfig
 
@@ -94,11 +95,14 @@ class ARTransformer(nn.Module):
     With `previous_frame_input`, each position also gets the code that stood, one frame before, where the code to be
     predicted will stand. That is not in the paper: half of all codes stay from frame to frame, which a small model
     takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
+
+    With `checkpoint_layers`, training keeps each layer's input alone and computes the rest again for the gradient.
     """
 
     def __init__(self, config: ARConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_layers = False
         self.codes_per_frame = config.code_height * config.code_width
         self.frame_token = config.codebook_size
         self.eos_token = config.codebook_size + 1
@@ -141,7 +145,10 @@ class ARTransformer(nn.Module):
         mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, mask)
+            if self.checkpoint_layers and self.training:
+                x = checkpoint(block, x, mask, use_reentrant=False)
+            else:
+                x = block(x, mask)
         return self.head(self.norm(x[:, text.shape[1] :]))
 
     def targets(self, codes: Tensor) -> Tensor:
