@@ -4,6 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -30,25 +33,62 @@ def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Modul
     """
     if unknown := parts.keys() - set(PARTS):
         raise CheckpointError(f"A checkpoint has no part {', '.join(sorted(unknown))}; its parts: {', '.join(PARTS)}.")
-    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
-        raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
+    _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
+    with _new_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         for name, module in parts.items():
-            _save_tensors(temporary / name, _stored(module, dtype))
+            _save_tensors(temporary / name, _stored(module.state_dict(), dtype))
             if name == "text_encoder":
                 tokenizer: Tokenizer = module.tokenizer  # type: ignore[assignment]
                 (temporary / name / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
             if name == "classifier":
                 (temporary / name / "attributes.json").write_text(json.dumps(module.attributes), encoding="utf-8")
+
+
+def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
+
+    Files of the other parts are linked where the file system can do that, else copied. `folder` appears whole or not at
+    all, matrices in `dtype`. Raises CheckpointError where it holds something that is no checkpoint, or is `source`.
+    """
+    if folder.resolve() == source.folder.resolve():
+        raise CheckpointError(f"{folder} is the checkpoint that training starts from; name another folder.")
+    _check_place(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _new_folder(folder) as temporary:
+        for file in source.files():
+            place = file.relative_to(source.folder)
+            if place.parts[0] != part:
+                (temporary / place).parent.mkdir(parents=True, exist_ok=True)
+                _link(file, temporary / place)
+        _save_tensors(temporary / part, _stored(tensors, dtype))
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to be written, which takes the place of `folder` when the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_place(folder: Path) -> None:
+    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
+        raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file.resolve())
+    except OSError:  # another file system, or one without links
+        shutil.copy2(file, place)
 
 
 class Checkpoint:
@@ -67,16 +107,31 @@ class Checkpoint:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, over the names and hashes of all files."""
         total = hashlib.sha256()
-        for file in self._files():
+        for file in self.files():
             with file.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
             total.update(f"{file.relative_to(self.folder).as_posix()} {content}\n".encode())
         return total.hexdigest()
 
+    def part_digest(self, part: str) -> str:
+        """SHA-256, in hexadecimal, over a part's configuration, the names and hashes of its files, and its id."""
+        total = hashlib.sha256(json.dumps(asdict(getattr(self.config, part)), sort_keys=True).encode())
+        if self.config.published is not None:
+            total.update(str(getattr(self.config.published, part, "")).encode())
+        for file in self.files():
+            if file.relative_to(self.folder).parts[0] == part:
+                with file.open("rb") as stream:
+                    total.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        return total.hexdigest()
+
+    def has(self, part: str) -> bool:
+        """Whether the folder holds weights of a part."""
+        return any((self.folder / part / name).is_file() for name in (WEIGHTS, INDEX))
+
     @property
     def num_bytes(self) -> int:
         """Size of all files."""
-        return sum(file.stat().st_size for file in self._files())
+        return sum(file.stat().st_size for file in self.files())
 
     def load(self, part: str, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
         """A part of `PARTS`, for inference. Raises CheckpointError that names a missing, extra or misshapen tensor."""
@@ -140,7 +195,8 @@ class Checkpoint:
         except (ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{file} is damaged: {error}.") from error
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """All that belongs to the checkpoint, in the order of the names."""
         return sorted(file for file in self.folder.rglob("*") if file.suffix in (".json", ".safetensors"))
 
     def _build(self, part: str) -> nn.Module:
@@ -177,12 +233,12 @@ class Checkpoint:
         raise CheckpointError(f"A checkpoint has no part {part}; its parts: {', '.join(PARTS)}.")
 
 
-def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    tensors = {}
-    for name, value in module.state_dict().items():
+def _stored(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    stored = {}
+    for name, value in tensors.items():
         kept = value.detach().to("cpu", dtype if value.is_floating_point() and value.ndim > 1 else value.dtype)
-        tensors[name] = kept.contiguous().clone()
-    return tensors
+        stored[name] = kept.contiguous().clone()
+    return stored
 
 
 def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
