@@ -167,7 +167,8 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
     model = cast(LatentVQVAE, work.module(lambda: LatentVQVAE(config)))
     ratio = config.ratio[0]
     longest = -(-work.config.segments.num_latents // ratio) * ratio
-    buckets = work.buckets(pieces, halvings(longest, ratio), unit=ratio)
+    lengths = [ratio * length for length in halvings(longest // ratio, 1)]
+    buckets = work.buckets(pieces, lengths, unit=ratio)
 
     def batch_at(index: int) -> Tensor:
         return torch.stack([work.latent_window(window) for window in work.windows(buckets, index)]).to(work.device)

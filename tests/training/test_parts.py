@@ -129,7 +129,8 @@ def test_micro_batches_are_one_batch(videos: Path, tmp_path: Path, tiny_checkpoi
     found = []
     for micro_batch in (4, 1):
         folder = tmp_path / str(micro_batch)
-        train(videos, folder, tiny_checkpoint, "latent_vqvae", num_steps=6, batch=4, micro_batch=micro_batch)
+        split = {"batch": 4, "micro_batch": micro_batch, "sizes": ((32, 32), (32, 64))}
+        train(videos, folder, tiny_checkpoint, "latent_vqvae", num_steps=6, **split)
         found.append(metrics(folder))
     for whole, parts in zip(*found, strict=True):
         assert whole["mse"] == pytest.approx(parts["mse"], rel=0.2)  # each relative to its own variance

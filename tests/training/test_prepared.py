@@ -1,8 +1,11 @@
 """What frozen parts make of videos is made once, resumed where it stopped, and the same as `arlon encode` makes."""
 
 import dataclasses
+import json
 import math
+import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,13 +65,31 @@ def test_videos_are_resampled_cut_and_put_beside_their_captions(videos: Path, tm
     assert torch.equal(second, torch.from_numpy(np.stack(frames[16:32])))
 
 
-def test_a_bad_clip_is_reported_each_time_and_skipped(videos: Path, tmp_path: Path) -> None:
+def test_bad_clips_are_reported_each_time_and_skipped(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.jsonl").write_text(
+        "".join(
+            json.dumps({"file": str(videos / name), "caption": "a sea"}) + "\n"
+            for name in ("bad.mp4", "red.mp4", "gone.mp4")
+        )
+    )
     for _ in range(2):
         counted = Counted(tmp_path)
-        assert counted.pieces(videos)
-        (message,) = counted.said
-        assert message.startswith("Skipped: ")
-        assert "bad.mp4 is no video that ffmpeg can read" in message
+        assert len(counted.pieces(tmp_path / "some.jsonl")) == 4
+        bad, gone = counted.said
+        assert re.fullmatch(r"Skipped: \S+/bad.mp4 is no video that ffmpeg can read.*", bad)
+        assert re.fullmatch(r"Skipped: There is no file \S+/gone.mp4\.", gone)
+
+
+def test_a_bad_clip_of_a_shard_is_named_by_its_key(videos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("red.mp4", "bad.mp4"):
+            tar.add(videos / name, arcname=name)
+    counted = Counted(tmp_path / "store")
+    assert counted.pieces(tmp_path / "0.tar") == [
+        dataclasses.replace(piece, caption=None) for piece in Counted(tmp_path / "store").pieces(videos)[:4]
+    ]
+    (message,) = counted.said
+    assert message.startswith(f"Skipped: {tmp_path / '0.tar'}: bad is no video")
 
 
 def test_nothing_is_made_twice(videos: Path, tmp_path: Path) -> None:
