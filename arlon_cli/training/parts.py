@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -153,8 +153,7 @@ def _plan_vae(work: Work, pieces: Sequence[Piece]) -> Plan:
             model.set_statistics(*vae.latent_statistics(model, batches))
 
     if work.fresh:
-        batches = [batch_at(index) for index in range(_STATISTICS_BATCHES)]
-        model.init_from_patches(torch.cat([pixels for pixels in batches if pixels.shape == batches[0].shape]))
+        model.init_from_patches(_alike(batch_at(index) for index in range(_STATISTICS_BATCHES)))
     return Plan(
         model, batch_at, lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE), weight_decay=0.0, finish=finish
     )
@@ -215,12 +214,14 @@ def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
 
 
 def _plan_dit(work: Work, pieces: Sequence[Piece]) -> Plan:
-    """Latents from noise, text and the condition of the coarser codes (2.2, 2.3), as in the paper.
+    """Latents from noise, text and the condition of codes (2.2, 2.3).
 
-    The backbone that others published is frozen, and only what injects the codes learns.
+    The backbone that others published is frozen, and only what injects the codes learns, from the coarser codes alone
+    as in the paper. Other models learn on as they were trained, from batches of either codes.
     """
-    read_text, read_codes = work.texts(pieces), work.codes(pieces, "latent_vqvae_coarse")
-    coarse = work.vqvae("latent_vqvae_coarse")
+    read_text = work.texts(pieces)
+    parts = ["latent_vqvae_coarse"] if work.config.published is not None else ["latent_vqvae", "latent_vqvae_coarse"]
+    drafts = [(work.vqvae(part), work.codes(pieces, part)) for part in parts]
     model = _dit_module(work)
     model.checkpoint_layers = work.checkpoint_layers
     segments = work.config.segments
@@ -230,7 +231,8 @@ def _plan_dit(work: Work, pieces: Sequence[Piece]) -> Plan:
         windows = work.windows(buckets, index)
         text, text_mask = read_text([window.piece.caption or "" for window in windows])
         latents = torch.stack([work.latent_window(window) for window in windows]).to(work.device)
-        conditions = [_condition(coarse, read_codes(window.piece).to(work.device), window) for window in windows]
+        coder, read_codes = random.Random(f"{work.settings.seed} codes {index}").choice(drafts)
+        conditions = [_condition(coder, read_codes(window.piece).to(work.device), window) for window in windows]
         return latents, text, text_mask, torch.cat(conditions)
 
     def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -238,8 +240,8 @@ def _plan_dit(work: Work, pieces: Sequence[Piece]) -> Plan:
         return dit.loss(model, latents, text, text_mask, condition, _dit_settings(work, latents))
 
     if work.fresh and model.linear_estimate is not None:
-        latents, _, _, conditions = batch_at(0)
-        model.linear_estimate.set_statistics(latents, conditions)
+        latents, _, _, conditions = zip(*map(batch_at, range(_STATISTICS_BATCHES)), strict=True)
+        model.linear_estimate.set_statistics(_alike(latents), _alike(conditions))
     return Plan(model, batch_at, loss, weight_decay=0.01 if work.config.published is None else 0.0)
 
 
@@ -259,6 +261,12 @@ def _dit_module(work: Work) -> STDiT3:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model.to(work.device)
+
+
+def _alike(batches: Iterable[Tensor]) -> Tensor:
+    """Those batches that have the first one's shape, as one."""
+    first, *others = batches
+    return torch.cat([first, *(batch for batch in others if batch.shape == first.shape)])
 
 
 def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:

@@ -30,7 +30,7 @@ _LEARNS_FROM = {
     "latent_vqvae": ("video_vae",),
     "latent_vqvae_coarse": ("video_vae",),
     "ar": ("text_encoder", "video_vae", "latent_vqvae"),
-    "dit": ("text_encoder", "video_vae", "latent_vqvae_coarse"),
+    "dit": ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse"),
 }
 _PIXEL_FRAMES, _LATENT_FRAMES = 4 * 17, 16 * 17  # to a piece: whole chunks of either video VAE
 

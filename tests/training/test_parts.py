@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from arlon_cli.config import ModelConfig, PublishedParts
+from arlon_cli.config import OPENSORA_V1_2, ModelConfig, OpenSoraVAEConfig, PublishedParts, SegmentConfig
 from arlon_cli.errors import CheckpointError, InputError
+from arlon_cli.models.opensora_vae import OpenSoraVAE
+from arlon_cli.models.stdit import STDiT3
 from arlon_cli.storage.checkpoint import Checkpoint, save_checkpoint
 from arlon_cli.storage.parts import is_own
 from arlon_cli.storage.store import Store
@@ -158,8 +160,48 @@ def test_around_a_published_backbone_only_adapters_learn_and_are_saved(
     assert parameters and all(is_own(config, "dit", name) for name in parameters)
     assert state.keys() >= {f"optimizer.exp_avg.{name}" for name in parameters}
     assert "module.spatial_blocks.0.attn.qkv.weight" not in state
-    found = losses(tmp_path / "run")
-    assert len(found) == 2
+
+
+def test_a_model_around_open_soras_parts_is_trained_in_turn(
+    videos: Path, tmp_path: Path, tiny_config: ModelConfig, tiny_modules: dict[str, nn.Module]
+) -> None:
+    """Its VAE's chunks of 17 frames, `pred_sigma`, its timesteps; what it publishes is no part of our checkpoint."""
+    pytest.importorskip("diffusers")
+    assert isinstance(OPENSORA_V1_2.video_vae, OpenSoraVAEConfig)
+    ratio = (4, 2, 2)
+    config = replace(
+        tiny_config,
+        video_vae=replace(
+            OPENSORA_V1_2.video_vae,
+            spatial=replace(
+                OPENSORA_V1_2.video_vae.spatial, widths=(4, 4, 4, 4), num_res_blocks=1, num_groups=2, micro_batch=4
+            ),
+            temporal=replace(OPENSORA_V1_2.video_vae.temporal, filters=4, num_res_blocks=1, num_groups=2),
+        ),
+        latent_vqvae=replace(tiny_config.latent_vqvae, ratio=ratio),
+        latent_vqvae_coarse=replace(tiny_config.latent_vqvae_coarse, ratio=(4, 4, 4)),
+        dit=replace(tiny_config.dit, pred_sigma=True),
+        injection=replace(OPENSORA_V1_2.injection, layers=(0,)),
+        segments=SegmentConfig(num_latents=10, overlap=5),
+        sampling=OPENSORA_V1_2.sampling,
+        published=PublishedParts("t5", "vae", "dit"),
+    )
+    torch.manual_seed(0)
+    modules = {
+        "text_encoder": tiny_modules["text_encoder"],
+        "video_vae": OpenSoraVAE(config.video_vae),  # type: ignore[arg-type]
+        "dit": STDiT3(config.dit, config.injection),
+    }
+    model = tmp_path / "model"
+    save_checkpoint(model, config, modules, torch.float32)
+    with pytest.raises(InputError, match="has Open-Sora's own video VAE, which stays as it is"):
+        train(videos, tmp_path / "vae", model, "video_vae")
+    for part in ("latent_vqvae", "latent_vqvae_coarse", "ar"):
+        model = train(videos, tmp_path / part, model, part, num_steps=2)
+    trained = Checkpoint(train(videos, tmp_path / "dit", model, "dit", num_steps=2))
+    assert all(trained.has(part) for part in ("latent_vqvae", "latent_vqvae_coarse", "ar", "dit"))
+    assert all(name.startswith("injection.") for name in trained.tensors("dit"))
+    assert all(math.isfinite(loss) for part in ("latent_vqvae", "ar", "dit") for loss in losses(tmp_path / part))
 
 
 def test_settings_that_do_not_fit_are_refused(videos: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
