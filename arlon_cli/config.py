@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 from arlon_cli.errors import CheckpointError
 
@@ -27,12 +27,44 @@ class TextEncoderConfig:
 class PublishedT5Config:
     """A T5 encoder that others published, which describes itself; prompts are cleaned as Open-Sora v1.2 does.
 
-    `width` and `max_tokens` are what the other parts were made for; `suffix` is appended to each prompt.
+    `width` and `max_tokens` are what the other parts were made for; `suffix` is appended to each prompt. With
+    `num_parameters`, its memory is known before it is here.
     """
 
     width: int
     max_tokens: int
     suffix: str
+    num_parameters: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The frames that a video VAE handles as one, and their latents: all of a video's frame arithmetic.
+
+    Each latent stands for four frames, the first of a chunk for what these leave.
+    """
+
+    num_frames: int
+    num_latents: int
+
+    @property
+    def frames_per_latent(self) -> float:
+        """On average."""
+        return self.num_frames / self.num_latents
+
+    def latents(self, num_frames: int) -> int:
+        """The latents of whole chunks that hold so many frames."""
+        return -(-num_frames // self.num_frames) * self.num_latents
+
+    def frames(self, num_latents: int) -> int:
+        """The frames of a video's first latents."""
+        whole, rest = divmod(num_latents, self.num_latents)
+        return whole * self.num_frames + (self.num_frames - 4 * (self.num_latents - rest) if rest else 0)
+
+    def filled(self, num_frames: int) -> int:
+        """The least number of frames, of so many or more, that are those of whole latents."""
+        whole, rest = divmod(num_frames, self.num_frames)
+        return whole * self.num_frames + (rest + (self.num_frames - rest) % 4 if rest else 0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +74,7 @@ class VideoVAEConfig:
     `widths` are those of the stages at 1/4, 1/8 (half time) and 1/8 (latent grid) resolution.
     """
 
+    chunk: ClassVar[Chunk] = Chunk(num_frames=4, num_latents=1)
     latent_channels: int
     widths: tuple[int, int, int]
     num_res_blocks: int
@@ -80,6 +113,7 @@ class TemporalVAEConfig:
 class OpenSoraVAEConfig:
     """Open-Sora v1.2's VAE: a 2-D VAE of single frames, 8×8 pixels to a position, then one in time, 17 frames to 5."""
 
+    chunk: ClassVar[Chunk] = Chunk(num_frames=17, num_latents=5)
     spatial: SpatialVAEConfig
     temporal: TemporalVAEConfig
 
@@ -103,7 +137,7 @@ class LatentVQVAEConfig:
 
 @dataclass(frozen=True)
 class ARConfig:
-    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` is an addition of ours."""
+    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` and `text_mean_input` are ours."""
 
     text_width: int
     max_text_tokens: int
@@ -112,6 +146,7 @@ class ARConfig:
     code_width: int
     window_frames: int
     previous_frame_input: bool
+    text_mean_input: bool
     width: int
     num_layers: int
     num_heads: int
@@ -291,6 +326,7 @@ DIORAMA = ModelConfig(
         code_width=8,
         window_frames=16,
         previous_frame_input=True,
+        text_mean_input=True,
         width=256,
         num_layers=8,
         num_heads=4,
@@ -337,7 +373,9 @@ OPENSORA_V1_2 = ModelConfig(
     height=512,
     width=512,
     fps=24,
-    text_encoder=PublishedT5Config(width=4096, max_tokens=300, suffix="aesthetic score: 6.5."),
+    text_encoder=PublishedT5Config(
+        width=4096, max_tokens=300, suffix="aesthetic score: 6.5.", num_parameters=4_762_310_656
+    ),
     video_vae=OpenSoraVAEConfig(
         spatial=SpatialVAEConfig(
             latent_channels=4,
@@ -384,6 +422,7 @@ OPENSORA_V1_2 = ModelConfig(
         code_width=8,
         window_frames=16,
         previous_frame_input=False,
+        text_mean_input=False,
         width=1024,
         num_layers=12,
         num_heads=16,

@@ -1,18 +1,33 @@
 """A tiny model of random weights, small enough to render a video in well under a second."""
 
+import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from arlon_cli.config import DIORAMA, ModelConfig
+from arlon_cli.config import (
+    DIORAMA,
+    OPENSORA_V1_2,
+    ModelConfig,
+    OpenSoraVAEConfig,
+    PublishedParts,
+    PublishedT5Config,
+    SpatialVAEConfig,
+    TemporalVAEConfig,
+)
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
@@ -72,6 +87,24 @@ TINY = replace(
     injection=replace(DIORAMA.injection, condition_channels=4, layers=(0,)),
     segments=replace(DIORAMA.segments, num_latents=5, overlap=2),
     sampling=replace(DIORAMA.sampling, num_steps=2),
+)
+TINY_OPENSORA = replace(
+    OPENSORA_V1_2,
+    name="tiny-opensora",
+    height=32,
+    width=32,
+    text_encoder=PublishedT5Config(width=16, max_tokens=12, suffix="score: 6.", num_parameters=3000),
+    video_vae=OpenSoraVAEConfig(
+        spatial=SpatialVAEConfig(4, (8, 8, 8, 8), 1, 4, 0.18215, 4),
+        temporal=TemporalVAEConfig(4, 4, 4, 8, 1, (1, 1, 2, 2), (False, True, True), 4),
+    ),
+    latent_vqvae=replace(TINY.latent_vqvae, ratio=(4, 2, 2)),
+    latent_vqvae_coarse=replace(TINY.latent_vqvae_coarse, ratio=(4, 4, 4)),
+    ar=replace(TINY.ar, previous_frame_input=False),
+    dit=replace(OPENSORA_V1_2.dit, hidden_size=32, depth=2, num_heads=2, caption_channels=16, model_max_length=12),
+    injection=replace(OPENSORA_V1_2.injection, layers=(0,)),
+    sampling=replace(OPENSORA_V1_2.sampling, num_steps=2),
+    published=PublishedParts(text_encoder="tiny/t5", video_vae="tiny/vae", dit="tiny/dit"),
 )
 VIDEO_CAPTIONS = {"red.mp4": "a red hill", "blue.mp4": "a blue sea", "wide.mp4": "snow under a hill"}
 WORDS = ("a", "red", "blue", "hill", "sea", "under", "snow")
@@ -136,6 +169,80 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [f"{name},{caption}\n" for name, caption in {**VIDEO_CAPTIONS, "bad.mp4": "nothing"}.items()]
     (folder / "captions.csv").write_text("file,caption\n" + "".join(rows))
     return folder
+
+
+def snapshot(cache: Path, source: str) -> Path:
+    """An empty folder where huggingface_hub's cache has the snapshot of a repository."""
+    repository = cache / f"models--{source.replace('/', '--')}"
+    folder = repository / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """huggingface_hub's cache with tiny published parts: a T5, a VAE, and a DiT in two shards; not to be changed."""
+    cache = tmp_path_factory.mktemp("hub")
+    t5, vae, dit = (snapshot(cache, source) for source in ("tiny/t5", "tiny/vae", "tiny/dit"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = T5Config(
+            vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+        )
+        T5EncoderModel(config).save_pretrained(t5)
+        words = build_tokenizer((*WORDS, "score 6"), TINY.text_encoder)
+        PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>").save_pretrained(t5)
+        save_file(OpenSoraVAE(TINY_OPENSORA.video_vae).state_dict(), vae / "model.safetensors")
+        backbone = STDiT3(TINY_OPENSORA.dit)
+        for parameter in backbone.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    tensors = list(backbone.state_dict().items())
+    shards = {"model-00001-of-00002.safetensors": tensors[::2], "model-00002-of-00002.safetensors": tensors[1::2]}
+    for name, shard in shards.items():
+        save_file(dict(shard), dit / name)
+    weight_map = {key: name for name, shard in shards.items() for key, _ in shard}
+    (dit / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    for folder in (vae, dit):
+        (folder / "config.json").write_text("{}")
+    return cache
+
+
+@pytest.fixture
+def offline_hub(tiny_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny hub cache, which huggingface_hub uses, and nothing else."""
+    cache = Path(shutil.copytree(tiny_hub, tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return cache
+
+
+@pytest.fixture
+def tiny_backbone(offline_hub: Path, tmp_path: Path) -> Path:
+    """A checkpoint of published parts alone."""
+    folder = tmp_path / "backbone"
+    save_checkpoint(folder, TINY_OPENSORA, {}, torch.float32)
+    return folder
+
+
+@pytest.fixture
+def tiny_arlon(offline_hub: Path, tmp_path: Path) -> Path:
+    """A checkpoint of published parts, and parts of ARLON with random weights around them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        dit = STDiT3(TINY_OPENSORA.dit, TINY_OPENSORA.injection)
+        assert dit.injection is not None
+        for parameter in dit.injection.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        parts = {
+            "latent_vqvae": LatentVQVAE(TINY_OPENSORA.latent_vqvae),
+            "ar": ARTransformer(TINY_OPENSORA.ar),
+            "dit": dit,
+            "latent_vqvae_coarse": LatentVQVAE(TINY_OPENSORA.latent_vqvae_coarse),
+        }
+    save_checkpoint(tmp_path / "arlon", TINY_OPENSORA, parts, torch.float32)
+    return tmp_path / "arlon"
 
 
 @pytest.fixture(autouse=True)

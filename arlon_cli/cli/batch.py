@@ -66,6 +66,7 @@ def batch(
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     no_ar: options.NoAR = False,
+    size: options.Size = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -79,6 +80,7 @@ def batch(
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    offload: options.Offload = False,
     no_metadata: options.NoMetadata = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of paths.")] = False,
     quiet: options.Quiet = False,
@@ -88,6 +90,7 @@ def batch(
 
     A job's own values win over the options given here. The whole file is checked before anything is rendered.
     """
+    from arlon_cli.pipeline.sizes import parse_size
     from arlon_cli.storage.weights import find_weights, read_config
 
     options.check_sampling(seed, steps, guidance)
@@ -116,7 +119,14 @@ def batch(
     verbosity = verbose - quiet
     try:
         with Console(verbosity) as console:
-            pipeline = open_pipeline(checkpoint, device, dtype, console)
+            pipeline = open_pipeline(
+                checkpoint,
+                device,
+                dtype,
+                console,
+                size=None if size is None else parse_size(size),
+                offload=offload,
+            )
             failed = _render_all(pipeline, jobs, folder, console, as_json, skip_existing)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped: what is done is kept.") from error
@@ -134,6 +144,7 @@ def _render_all(
     missing = len(jobs) - sum(done)
     if missing:
         prompts = [shot.prompt for job, there in zip(jobs, done, strict=True) if not there for shot in job.shots]
+        pipeline.check(any(job.options.use_ar for job in jobs))
         pipeline.encode_prompts(prompts)
     failed = number = 0
     for job, there in zip(jobs, done, strict=True):

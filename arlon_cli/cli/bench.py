@@ -9,6 +9,7 @@ import typer
 
 from arlon_cli.cli import options
 from arlon_cli.cli.console import print_line, print_table
+from arlon_cli.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,11 @@ _PROMPT = "A dormant volcano rises above a lush forest by day."
 
 def bench(
     model: options.Model = "diorama",
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="Only tell how much memory each stage of a preset takes: needs no weights."),
+    ] = None,
+    size: options.Size = None,
     frames: Annotated[int, typer.Option("--frames", help="Length of the video that is rendered.")] = 120,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -25,11 +31,51 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure each stage and a whole video, beside what this machine can do at most."""
+    if preset is not None:
+        _predict(preset, size, dtype, as_json)
+        return
+    if size is not None:
+        raise InputError("--size goes with --preset.")
     numbers = _measure(model, frames, device, dtype, quiet)
     if as_json:
         print(json.dumps(numbers))
     else:
         _print(numbers)
+
+
+def _predict(preset: str, size: str | None, dtype: str, as_json: bool) -> None:
+    import torch
+
+    from arlon_cli.config import PRESETS
+    from arlon_cli.evaluation.memory import predict_memory
+    from arlon_cli.models.device import resolve_dtype
+    from arlon_cli.pipeline.sizes import parse_size, sized
+
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
+    own = PRESETS[preset]
+    config = own if size is None else sized(own, parse_size(size))
+    precision = torch.bfloat16 if dtype == "auto" else resolve_dtype(dtype, torch.device("cpu"))  # as on a GPU
+    stages = predict_memory(config, precision, use_ar=config == own)
+    most = max(stage.peak_gb for stage in stages), max(stage.offloaded_peak_gb for stage in stages)
+    facts = {
+        "preset": preset,
+        "width": config.width,
+        "height": config.height,
+        "dtype": str(precision).removeprefix("torch."),
+        "stages": [dataclasses.asdict(stage) for stage in stages],
+        "peak_gb": most[0],
+        "offloaded_peak_gb": most[1],
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    rows: list[list[str | float | None]] = [
+        [stage.name, stage.weights_gb, stage.activations_gb, stage.peak_gb, stage.offloaded_peak_gb] for stage in stages
+    ]
+    rows.append(["the most", None, None, *most])
+    title = f"Predicted GB on the device: {preset}, {config.width}x{config.height}, {facts['dtype']}"
+    print_table(title, ["stage", "weights", "activations", "peak", "peak with --offload"], rows)
 
 
 def _measure(model: str, num_frames: int, device_name: str, dtype: str, quiet: bool) -> dict[str, Any]:

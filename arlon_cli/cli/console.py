@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from arlon_cli.pipeline.pipeline import Progress
 
 
-_TABLE_WIDTH = 120  # where there is no terminal that has one
+_TABLE_WIDTH = 160  # where there is no terminal that has one
+_NAME_WIDTH = 30  # of which the first column takes no less where its words are as long, and no more
 
 
 class Interrupted(Exception):
@@ -30,12 +31,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
     from rich.console import Console as Terminal
     from rich.table import Table
 
+    from arlon_cli.evaluation.report import as_text
+
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        words = all(isinstance(row[index], str) for row in rows)
-        table.add_column(column, justify="left" if words else "right", overflow="fold")
+        words = [cell for row in rows if isinstance(cell := row[index], str)]
+        width = max(len(column), min(_NAME_WIDTH, max(map(len, words), default=0))) if index == 0 else None
+        justify: Literal["left", "right"] = "left" if len(words) == len(rows) else "right"
+        table.add_column(column, justify=justify, overflow="fold", width=width)
     for row in rows:
-        table.add_row(*("-" if cell is None else cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row))
+        table.add_row(*map(as_text, row))
     Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False).print(table)
 
 

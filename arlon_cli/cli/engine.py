@@ -9,19 +9,35 @@ if TYPE_CHECKING:
     from arlon_cli.pipeline.reference import Reference
 
 
-def open_pipeline(folder: Path, device: str, dtype: str, console: "Console | None" = None) -> "Pipeline":
+def open_pipeline(
+    folder: Path,
+    device: str,
+    dtype: str,
+    console: "Console | None" = None,
+    *,
+    size: tuple[int, int] | None = None,
+    offload: bool = False,
+) -> "Pipeline":
     """The pipeline of a checkpoint folder and the user's store; a console shows its progress and warnings.
 
-    Raises InputError for a device or a dtype that there is not, CheckpointError for a folder that is no checkpoint.
+    `size` is (width, height) of frames, None the model's own. Raises InputError for a device, a dtype or a size that
+    there is not, CheckpointError for a folder that is no checkpoint.
     """
     from arlon_cli.models.device import resolve_device, resolve_dtype
     from arlon_cli.pipeline.pipeline import Pipeline
+    from arlon_cli.pipeline.sizes import sized
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.store import Store
 
     place = resolve_device(device)
+    checkpoint = Checkpoint(folder)
     pipeline = Pipeline(
-        Checkpoint(folder), device=place, dtype=resolve_dtype(dtype, place), store=Store.from_environment()
+        checkpoint,
+        device=place,
+        dtype=resolve_dtype(dtype, place),
+        store=Store.from_environment(),
+        config=None if size is None else sized(checkpoint.config, size),
+        offload=offload,
     )
     if console is not None:
         pipeline.on_progress, pipeline.on_warning = console.progress, console.warn
@@ -38,11 +54,10 @@ def read_reference(
     import dataclasses
 
     from arlon_cli.pipeline.reference import NO_REFERENCE
-    from arlon_cli.pipeline.segments import LATENT_FRAMES
     from arlon_cli.storage.codes import check_codes, read_codes
     from arlon_cli.storage.image import read_image
 
-    config = pipeline.config
+    config, chunk = pipeline.config, pipeline.config.video_vae.chunk
     reference = NO_REFERENCE
     if image is not None:
         reference = pipeline.reference_of([read_image(image, width=config.width, height=config.height)], use_ar)
@@ -50,6 +65,6 @@ def read_reference(
         values, record = read_codes(codes)
         check_codes(codes, values, record, config, pipeline.checkpoint.digest)
         if num_frames > record.num_frames:
-            values = values[: record.num_frames // (LATENT_FRAMES * config.latent_vqvae.ratio[0])]
+            values = values[: int(record.num_frames / (chunk.frames_per_latent * config.latent_vqvae.ratio[0]))]
         reference = dataclasses.replace(reference, codes=values)
     return reference

@@ -1,28 +1,34 @@
 """`arlon evaluate`: how good videos are, or a model on prompts that it was not trained on."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import Interrupted, print_line, print_table
-from arlon_cli.errors import InputError
+from arlon_cli.cli.console import Interrupted, print_line, print_result, print_table
+from arlon_cli.errors import ArlonError, InputError
 
 if TYPE_CHECKING:
-    from arlon_cli.config import SegmentConfig
-    from arlon_cli.evaluation.videos import Seams
-    from arlon_cli.models.attribute_classifier import AttributeClassifier
-    from arlon_cli.pipeline.shots import Shot
-    from arlon_cli.storage.metadata import VideoMetadata
+    from arlon_cli.evaluation.paper.studio import Studio
+    from arlon_cli.evaluation.report import Section
 
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
-_REPORTED_CLIPS = 8
+_CLIP_FRAMES, _SUITE_FRAMES = 68, 600
 
-Numbers = dict[str, Any]
 Event = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an evaluation found: as numbers, as sections of a report, and those of them that are printed."""
+
+    title: str
+    numbers: dict[str, Any]
+    sections: "Sequence[Section]"
+    printed: "Sequence[Section]"
 
 
 def evaluate(
@@ -33,176 +39,146 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option("--model", help="The model to measure, or that made the videos.  [default: diorama]")
     ] = None,
-    clips: Annotated[int, typer.Option("--clips", help="How many held-out prompts to render.")] = 48,
-    frames: Annotated[int, typer.Option("--frames", help="Frames of each of them.")] = 68,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", metavar="paper", help="Run the paper's experiments on the model; takes hours."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Run this experiment of the suite, as table-1; may be repeated."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results",
+            metavar="FOLDER",
+            help="Where the suite keeps what it has found; run again, it does only what is missing.  "
+            "[default: named by the model, here]",
+        ),
+    ] = None,
+    clips: Annotated[int, typer.Option("--clips", "--prompts", help="How many held-out prompts to render.")] = 48,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            help="Frames of each of them, or of the suite's long videos.  "
+            f"[default: {_CLIP_FRAMES}; of the suite {_SUITE_FRAMES}]",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a report with pictures and plots, a single .html file.")
+    ] = None,
+    export_vbench: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-vbench",
+            metavar="FOLDER",
+            help="Only copy the videos to a new folder, laid out and named for VBench.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report where it exists.")] = False,
     seed: options.Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print metrics of videos, or with --heldout those of a model."""
-    if heldout == bool(videos):
-        raise InputError("Name videos or folders to evaluate, or else give --heldout.")
-    on_event: Event = (lambda message: None) if quiet else print_line
-    if videos:
-        found = [_measure(path, model, on_event) for path in _video_files(videos)]
-        _print_videos(found, as_json)
-        return
+    """Print metrics of videos, or with --heldout or --suite those of a model."""
+    if [bool(videos), heldout, suite is not None].count(True) != 1:
+        raise InputError("Name videos or folders to evaluate, or else give --heldout or --suite paper.")
+    if suite is None and (only or results is not None):
+        raise InputError("--only and --results are for --suite.")
     options.check_sampling(seed, None, None)
-    if clips < 2 or frames < 2:
-        raise InputError(f"--clips is {clips} and --frames is {frames}; each is at least 2.")
+    report = None if html is None else options.output_path(html, "report.html", overwrite)
+    on_event: Event = (lambda message: None) if quiet else print_line
+    if export_vbench is not None:
+        _export(videos, export_vbench, as_json)
+        return
     try:
-        numbers = _held_out_numbers(model or "diorama", clips, frames, seed or 0, device, dtype, on_event)
+        if videos:
+            found = _of_videos(videos, model, report is not None, on_event)
+        elif suite is not None:
+            from arlon_cli.cli.suite import check_suite, open_studio
+
+            length = _SUITE_FRAMES if frames is None else frames
+            names = check_suite(suite, clips, length, only or [])
+            studio = open_studio(model or "diorama", results, clips, length, seed or 0, device, dtype, on_event)
+            found = _of_suite(studio, names)
+        else:
+            frames = _CLIP_FRAMES if frames is None else frames
+            found = _of_model(model or "diorama", clips, frames, seed or 0, device, dtype, on_event)
     except KeyboardInterrupt as error:
-        raise Interrupted("Interrupted. The same command goes on: clips that are rendered are kept.") from error
-    _print_held_out(numbers, as_json)
+        raise Interrupted("Interrupted. The same command goes on: what is rendered is kept.") from error
+    if report is not None:
+        _write(report, found)
+        on_event(f"Wrote {report}")
+    if as_json:
+        print(json.dumps(found.numbers, ensure_ascii=False))
+        return
+    for table in (table for section in found.printed for table in section.tables):
+        print_table(table.title, table.columns, table.rows)
 
 
-def _video_files(paths: Iterable[Path]) -> list[Path]:
-    """The videos named, and those in the folders named. Raises InputError where there is none."""
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in _VIDEO_SUFFIXES)
-        if not inside:
-            raise InputError(f"There is no video in the folder {path}.")
-        files += inside
-    return files
-
-
-def _measure(path: Path, model: str | None, on_event: Event) -> tuple[Path, Numbers]:
-    from arlon_cli.evaluation.videos import video_metrics
-    from arlon_cli.storage.metadata import VideoMetadata
-    from arlon_cli.storage.video import probe, read_frames
-
-    on_event(f"Measuring {path}")
-    found = probe(path)
-    made = VideoMetadata.from_json(found.comment)
-    segments = None if made is None else _segments(made, model)
-    seams = None
-    if made is not None and segments is not None:
-        from arlon_cli.pipeline.shots import Shot
-
-        seams = _seams([Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots], segments)
-    return path, video_metrics(lambda: read_frames(path, width=found.width, height=found.height), found.fps, seams)
-
-
-def _segments(made: "VideoMetadata", model: str | None) -> "SegmentConfig | None":
-    """How the model that made a video cuts videos; None where it is neither a preset nor the one named."""
-    from arlon_cli.config import PRESETS
-    from arlon_cli.storage.weights import find_weights, read_config
-
-    configs = dict(PRESETS)
-    if model is not None:
-        named = read_config(find_weights(model))
-        configs[named.name] = named
-    return configs[made.model].segments if made.model in configs else None
-
-
-def _seams(shots: Sequence["Shot"], segments: "SegmentConfig") -> "Seams":
-    """Where a video of these shots was put together."""
-    from arlon_cli.evaluation.videos import Seams
-    from arlon_cli.pipeline.segments import LATENT_FRAMES, plan_segments
-    from arlon_cli.pipeline.shots import scenes_of
-
-    joins: list[int] = []
-    cuts: list[int] = []
-    start = 0
-    for scene in scenes_of(shots):
-        cuts += [start] if start else []
-        num_frames = sum(shot.num_frames for shot in scene)
-        later = plan_segments(-(-num_frames // LATENT_FRAMES), segments)[1:]
-        joins += [start + LATENT_FRAMES * (segment.start + segment.overlap) for segment in later]
-        start += num_frames
-    return Seams(tuple(joins), tuple(cuts))
-
-
-def _held_out_numbers(
-    model: str, num_clips: int, num_frames: int, seed: int, device_name: str, dtype: str, on_event: Event
-) -> Numbers:
-    """The numbers of the parts, and of clips of held-out prompts."""
-    import numpy as np
-    import torch
-
-    from arlon_cli.evaluation.clips import compare_clips
-    from arlon_cli.evaluation.heldout import part_numbers
-    from arlon_cli.evaluation.motion import optical_flow
-    from arlon_cli.evaluation.prompts import held_out
-    from arlon_cli.models.device import resolve_device, resolve_dtype
-    from arlon_cli.pipeline.pipeline import Pipeline
-    from arlon_cli.pipeline.segments import Settings
-    from arlon_cli.pipeline.shots import Shot, check_shots
-    from arlon_cli.storage.checkpoint import Checkpoint
-    from arlon_cli.storage.store import Store
-    from arlon_cli.storage.weights import find_weights
-
-    optical_flow()  # better missed now than after the work
-    items = held_out(num_clips)
-    shots = [check_shots([Shot(item.prompt, num_frames)]) for item in items]
-    device = resolve_device(device_name)
-    checkpoint = Checkpoint(find_weights(model))
-    precision = resolve_dtype(dtype, device)
-    pipeline = Pipeline(checkpoint, device=device, dtype=precision, store=Store.from_environment())
-    config = checkpoint.config
-
-    def render(index: int, use_ar: bool) -> "np.ndarray":
-        if index % _REPORTED_CLIPS == 0:
-            on_event(f"Rendering clip {index + 1} of {num_clips}")
-        settings = Settings(seed + index, config.sampling.num_steps, config.sampling.guidance_scale, use_ar)
-        return np.concatenate(list(pipeline.frames(shots[index], settings)))
-
-    parts = part_numbers(checkpoint, items, device, precision, on_event)
-    clips = compare_clips(
-        cast("AttributeClassifier", checkpoint.load("classifier", device, torch.float32)),
-        items,
-        render,
-        num_frames=num_frames,
-        size=config.height,
-        fps=config.fps,
-        seams=_seams(shots[0], config.segments),
-        device=device,
-        on_event=on_event,
-    )
-    about = {"model": config.name, "digest": checkpoint.digest, "num_clips": num_clips, "num_frames": num_frames}
-    return about | {"seed": seed, "parts": parts, "clips": clips}
-
-
-def _print_videos(found: list[tuple[Path, Numbers]], as_json: bool) -> None:
+def _of_videos(videos: Sequence[Path], model: str | None, with_sheets: bool, on_event: Event) -> Found:
+    from arlon_cli.cli.measure import measure_videos, video_files
+    from arlon_cli.evaluation.overview import closer_look, overview
     from arlon_cli.evaluation.videos import mean_metrics
 
-    mean = mean_metrics([metrics for _, metrics in found])
-    if as_json:
-        videos = [{"path": str(path)} | metrics for path, metrics in found]
-        print(json.dumps({"videos": videos, "mean": mean}, ensure_ascii=False))
-        return
-    rows = [[str(path), *metrics.values()] for path, metrics in found]
-    rows += [["mean", *mean.values()]] if len(found) > 1 else []
-    print_table("Videos", ["video", *(name.replace("_", " ") for name in mean)], rows)
+    found = measure_videos(video_files(videos), model, with_sheets, on_event)
+    metrics = [video.measured.metrics for video in found]
+    listed = [{"path": video.name} | values for video, values in zip(found, metrics, strict=True)]
+    all_of_them = overview(found)
+    sections = [all_of_them, *map(closer_look, found)]
+    return Found("Videos", {"videos": listed, "mean": mean_metrics(metrics)}, sections, [all_of_them])
 
 
-def _print_held_out(numbers: Numbers, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(numbers, ensure_ascii=False))
-        return
-    rows = [
-        [part.replace("_", " "), name.replace("_", " "), value]
-        for part, values in numbers["parts"].items()
-        for name, value in values.items()
-    ]
-    title = f"{numbers['model']} {numbers['digest'][:12]}: parts on {numbers['num_clips']} held-out scenes"
-    print_table(title, ["part", "number", "value"], rows)
-    sets = numbers["clips"]
-    flat = {name: _flat(measured) for name, measured in sets.items()}
-    rows = [[name, *(values.get(name) for values in flat.values())] for name in flat["real"]]
-    title = f"{numbers['num_clips']} clips of {numbers['num_frames']} frames"
-    print_table(title, ["number", *(name.replace("_", " ") for name in sets)], rows)
+def _of_model(
+    model: str, num_clips: int, num_frames: int, seed: int, device: str, dtype: str, on_event: Event
+) -> Found:
+    from arlon_cli.cli.heldout import held_out_numbers, held_out_section
+
+    if num_clips < 2 or num_frames < 2:
+        raise InputError(f"--clips is {num_clips} and --frames is {num_frames}; each is at least 2.")
+    numbers = held_out_numbers(model, num_clips, num_frames, seed, device, dtype, on_event)
+    section = held_out_section(numbers)
+    return Found(section.title, numbers, [section], [section])
 
 
-def _flat(measured: Numbers) -> Numbers:
-    """The numbers of a set of clips, by the words of their rows."""
-    accuracy = {f"prompt accuracy, {name}": value for name, value in measured["prompt_accuracy"].items()}
-    metrics = {name.replace("_", " "): value for name, value in measured["metrics"].items()}
-    return accuracy | {"Fréchet distance to real frames": measured["frechet_distance"]} | metrics
+def _of_suite(studio: "Studio", names: Sequence[str]) -> Found:
+    from arlon_cli.cli.suite import run_suite
+
+    numbers, sections = run_suite(studio, names)
+    title = f"The paper's experiments on {studio.config.name} {studio.digest[:12]}"
+    return Found(title, numbers, sections, sections)
+
+
+def _export(videos: Sequence[Path] | None, folder: Path, as_json: bool) -> None:
+    """Copy the videos for VBench and print where they are. Raises InputError for a video that names no prompt."""
+    from arlon_cli.cli.measure import video_files
+    from arlon_cli.evaluation.vbench import export_vbench
+    from arlon_cli.storage.video import probe, read_metadata
+
+    if not videos:
+        raise InputError("Name the videos or folders to export for VBench.")
+    named: list[tuple[Path, str]] = []
+    for path in video_files(videos):
+        probe(path)
+        made = read_metadata(path)
+        if made is None:
+            raise InputError(f"{path} does not say what its prompt was; only videos that arlon made can be exported.")
+        named.append((path, " ".join(dict.fromkeys(shot.prompt for shot in made.shots))))
+    export_vbench(named, folder)
+    print_result(folder, {"num_videos": len(named)}, as_json)
+
+
+def _write(path: Path, found: Found) -> None:
+    """Write the report. Raises ArlonError where that is not possible."""
+    from arlon_cli.evaluation.report import to_html
+    from arlon_cli.storage.partial import partial_file
+
+    try:
+        with partial_file(path) as temporary:
+            temporary.write_text(to_html(found.title, found.sections), encoding="utf-8")
+            temporary.replace(path)
+    except OSError as error:
+        raise ArlonError(f"Could not write {path}: {error.strerror or error}.") from error

@@ -53,6 +53,7 @@ def extend(
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    offload: options.Offload = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -82,7 +83,7 @@ def extend(
         raise InputError(f"{path} is the video to extend; it is never overwritten: give another -o.")
     try:
         with Console(verbose - quiet) as console:
-            wish = Wish(video, prompt, frames, seconds, seed, steps, guidance, no_ar, model, device, dtype)
+            wish = Wish(video, prompt, frames, seconds, seed, steps, guidance, no_ar, model, device, dtype, offload)
             result = _extend(wish, path, console, metadata=not no_metadata)
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -106,12 +107,14 @@ class Wish:
     model: str
     device: str
     dtype: str
+    offload: bool
 
 
 def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict[str, object]:
     from arlon_cli.cli.engine import open_pipeline
     from arlon_cli.pipeline.extension import fitted
     from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
+    from arlon_cli.pipeline.sizes import sized
     from arlon_cli.storage.append import append_by_copy, append_encoded, can_copy
     from arlon_cli.storage.metadata import VideoMetadata
     from arlon_cli.storage.video import probe
@@ -121,6 +124,8 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     config = read_config(folder)
     video, info = wish.video, probe(wish.video)
     made = VideoMetadata.from_json(info.comment)
+    if made is not None and made.model == config.name and config.published is not None:
+        config = sized(config, (made.width, made.height))
     prompt = wish.prompt
     if prompt is None and made is not None:
         prompt = made.shots[-1].prompt
@@ -133,7 +138,8 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     width, height = result_size(info, config)
 
     dtype = made.dtype if made is not None and wish.dtype == "auto" else wish.dtype
-    pipeline = open_pipeline(folder, wish.device, dtype, console)
+    size = config.width, config.height
+    pipeline = open_pipeline(folder, wish.device, dtype, console, size=size, offload=wish.offload)
     num_rendered = math.ceil(num_new * config.fps / fps)
     extension = _choose(wish, info, made, pipeline, console, Shot(shot.prompt, num_rendered))
     if (width, height) != (info.width, info.height):
@@ -164,7 +170,7 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
         "height": height,
         "from": extension.origin,
         "copied": copied,
-        "seed": extension.settings.seed,
+        "seed": extension.seed,
         "model": config.name,
         "resumed_segments": console.resumed,
     }

@@ -29,6 +29,7 @@ def generate(
     image: options.Image = None,
     no_ar: options.NoAR = False,
     redo: options.Redo = None,
+    size: options.Size = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
@@ -38,6 +39,7 @@ def generate(
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    offload: options.Offload = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -46,6 +48,7 @@ def generate(
     """Render a video of any length from a prompt."""
     from arlon_cli.cli.console import print_result
     from arlon_cli.cli.render import RenderOptions, RunOptions, render
+    from arlon_cli.pipeline.sizes import parse_size
     from arlon_cli.storage.weights import find_weights, read_config
 
     options.check_sampling(seed, steps, guidance)
@@ -69,7 +72,16 @@ def generate(
         codes=codes,
         image=image,
     )
-    render(folder, shots, path, chosen, RunOptions(device, dtype, as_json, verbose - quiet, dry_run))
+    run = RunOptions(
+        device,
+        dtype,
+        as_json,
+        verbose - quiet,
+        dry_run,
+        size=None if size is None else parse_size(size),
+        offload=offload,
+    )
+    render(folder, shots, path, chosen, run)
 
 
 def prompt_shots(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from arlon_cli.cli import options
+from arlon_cli.config import PRESETS
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
@@ -46,6 +47,8 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
     settings += [word for number in made.redo for word in ("--redo", str(number))]
     settings += ["--codes", made.codes] if made.codes else []
     settings += ["--image", made.image] if made.image else []
+    if made.model in PRESETS and (made.width, made.height) != (PRESETS[made.model].width, PRESETS[made.model].height):
+        settings += ["--size", f"{made.width}x{made.height}"]
     settings += ["--model", made.model, "-o", path.name]
     first = made.shots[0]
     if made.shots == (ShotRecord(first.prompt, first.num_frames, first.cut),):

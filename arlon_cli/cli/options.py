@@ -37,6 +37,12 @@ Redo = Annotated[
         "rendered again, since each segment grows out of the one before; codes and earlier segments stay.",
     ),
 ]
+Size = Annotated[
+    str | None, typer.Option("--size", metavar="WxH", help="Width and height of frames.  [default: the model's]")
+]
+Offload = Annotated[
+    bool, typer.Option("--offload", help="Move parts of the model that rest to the CPU's memory, for small GPUs.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(

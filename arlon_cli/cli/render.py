@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, read_reference
-from arlon_cli.errors import InputError
+from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.pipeline.shots import Shot, scenes_of
 
 if TYPE_CHECKING:
@@ -44,13 +44,22 @@ class RunOptions:
     as_json: bool
     verbosity: int
     dry_run: bool = False
+    size: tuple[int, int] | None = None
+    offload: bool = False
 
 
 def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:
     """Render shots to `path` and print the result. Raises Interrupted after Ctrl-C; what is rendered stays stored."""
     try:
         with Console(run.verbosity) as console:
-            pipeline = open_pipeline(checkpoint_folder, run.device, run.dtype, console)
+            pipeline = open_pipeline(
+                checkpoint_folder,
+                run.device,
+                run.dtype,
+                console,
+                size=run.size,
+                offload=run.offload,
+            )
             if run.dry_run:
                 result = plan_video(pipeline, shots, options)
             else:
@@ -162,8 +171,12 @@ def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: Render
 
 def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> dict[str, Any]:
     """What `render_video` would do, with an estimate of the time where such segments have been timed here."""
-    from arlon_cli.pipeline.segments import LATENT_FRAMES
-
+    config, chunk = pipeline.config, pipeline.config.video_vae.chunk
+    lacks = None
+    try:
+        pipeline.check(options.use_ar)
+    except CheckpointError as error:
+        lacks = str(error)
     work = work_of(pipeline, shots, options)
     segments: list[dict[str, Any]] = []
     first_frame = 0
@@ -172,7 +185,7 @@ def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptio
         for job in jobs:
             segments.append(
                 {
-                    "first_frame": first_frame + (job.segment.start + job.segment.overlap) * LATENT_FRAMES,
+                    "first_frame": first_frame + chunk.frames(job.segment.start + job.segment.overlap),
                     "prompt": job.prompt,
                     "steps": job.num_steps,
                     "guidance_scale": job.guidance_scale,
@@ -185,7 +198,17 @@ def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptio
     missing = sum(not segment["stored"] for segment in segments)
     estimate = None if per_segment is None else round(per_segment * missing, 1)
     num_frames = sum(shot.num_frames for shot in shots)
-    facts = {"dry_run": True, "num_frames": num_frames, "estimated_seconds": estimate, "segments": segments}
+    facts = {
+        "dry_run": True,
+        "num_frames": num_frames,
+        "lacks": lacks,
+        "estimated_seconds": estimate,
+        "segment_frames": chunk.frames(config.segments.num_latents),
+        "segment_latents": config.segments.num_latents,
+        "overlap_frames": chunk.frames(config.segments.overlap),
+        "overlap_latents": config.segments.overlap,
+        "segments": segments,
+    }
     return facts | _facts(pipeline, work.made)
 
 
@@ -201,6 +224,11 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     else:
         time_needed = f"about {round(estimate) // 60}:{round(estimate) % 60:02d} to render"
     lines = [f"{plan['num_frames']} frames, {len(segments)} segments, {stored} in the store; {time_needed}"]
+    lines += [plan["lacks"]] if plan["lacks"] else []
+    lines.append(
+        f"{_sum_of_segments(plan)}a segment has {plan['segment_frames']} frames, which are {plan['segment_latents']} "
+        f"latents, and shares {plan['overlap_frames']} frames, {plan['overlap_latents']} latents, with the one before"
+    )
     for number, segment in enumerate(segments, start=1):
         codes = {None: "no codes to draft", True: "codes in the store", False: "codes to draft"}[
             segment["codes_stored"]
@@ -208,6 +236,15 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         state = "in the store" if segment["stored"] else f"{codes}, {segment['steps']} steps"
         lines.append(f"segment {number}, from frame {segment['first_frame']}: {state}: {segment['prompt']}")
     return lines
+
+
+def _sum_of_segments(plan: dict[str, Any]) -> str:
+    """How the frames of a video come from its segments, as `731 = 68 + 13 x 51: `; "" where it has cuts or one."""
+    first, new = plan["segment_frames"], plan["segment_frames"] - plan["overlap_frames"]
+    whole, rest = divmod(plan["num_frames"] - first, new)
+    if whole + bool(rest) + 1 != len(plan["segments"]) or whole < 1:
+        return ""
+    return f"{plan['num_frames']} = {first} + {whole} x {new}{f' + {rest}' if rest else ''}: "
 
 
 def _facts(pipeline: "Pipeline", made: "VideoMetadata") -> dict[str, Any]:

@@ -17,6 +17,7 @@ def storyboard(
     guidance: options.Guidance = None,
     no_ar: options.NoAR = False,
     redo: options.Redo = None,
+    size: options.Size = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
@@ -26,6 +27,7 @@ def storyboard(
     model: options.Model = "diorama",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    offload: options.Offload = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -48,6 +50,7 @@ def storyboard(
     """
     from arlon_cli.cli.console import print_result
     from arlon_cli.cli.render import RenderOptions, RunOptions, render
+    from arlon_cli.pipeline.sizes import parse_size
     from arlon_cli.pipeline.storyboard import parse_storyboard, read_storyboard
     from arlon_cli.storage.weights import find_weights, read_config
 
@@ -76,4 +79,13 @@ def storyboard(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    render(folder, board.shots, path, chosen, RunOptions(device, dtype, as_json, verbose - quiet, dry_run))
+    run = RunOptions(
+        device,
+        dtype,
+        as_json,
+        verbose - quiet,
+        dry_run,
+        size=None if size is None else parse_size(size),
+        offload=offload,
+    )
+    render(folder, board.shots, path, chosen, run)

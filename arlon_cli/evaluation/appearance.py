@@ -82,9 +82,25 @@ def seam_ratio(seen: Appearance, joins: Sequence[int], cuts: Sequence[int] = ())
     return float(max(at_joins, _NO_DIFFERENCE) / max(np.median(elsewhere), _NO_DIFFERENCE))
 
 
+def largest_jump(seen: Appearance) -> float:
+    """The largest change from one frame to the next over the median one: large for a cut, wanted or not."""
+    return float(max(seen.difference.max(), _NO_DIFFERENCE) / max(np.median(seen.difference), _NO_DIFFERENCE))
+
+
 def colour_drift(seen: Appearance, num_frames: int) -> float:
     """ΔE (CIE 1976) between the mean colours of the first and of the last `num_frames` frames."""
     return float(np.linalg.norm(seen.lab[:num_frames].mean(axis=0) - seen.lab[-num_frames:].mean(axis=0)))
+
+
+def by_segment(seen: Appearance, starts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """ΔE (S,) between the mean colours of each segment and the first, and sharpness (S,) relative to the first's.
+
+    A segment goes from one of the `starts`, of which the first is 0, to the next.
+    """
+    colours = np.stack([part.mean(axis=0) for part in np.split(seen.lab, starts[1:])])
+    sharpness = np.array([part.mean() for part in np.split(seen.sharpness, starts[1:])])
+    first = sharpness[0]
+    return np.linalg.norm(colours - colours[0], axis=1), sharpness / first if first > 0 else np.ones(len(starts))
 
 
 def sharpness_ratio(seen: Appearance, num_frames: int) -> float:

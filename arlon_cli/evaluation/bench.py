@@ -1,9 +1,11 @@
 """How fast the parts of a model are, beside what the machine can do at most."""
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
@@ -35,7 +39,8 @@ class Ceilings:
 class Stage:
     """One part at work: `rate` in `unit`, arithmetic in TFLOP/s, and the weights that it reads in GB/s.
 
-    Weights read are a lower bound of the memory's traffic: activations and caches come on top.
+    Weights read are a lower bound of the memory's traffic: activations and caches come on top. `seconds` and `gflops`
+    are those of all that was measured.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Stage:
     unit: str
     tflops: float
     weights_gb_per_second: float
+    seconds: float
+    gflops: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,9 @@ def peak_memory(device: torch.device) -> float | None:
     """The most memory in use so far, in GB: of the device, or on a CPU of this process; None where nothing tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")  # Linux; `resource` tells there what the parent had in use as well
+    if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
+        return int(peak[1]) * 1024 / 1e9
     try:
         import resource
         import sys
@@ -98,11 +108,15 @@ def measure_stages(checkpoint: Checkpoint, device: torch.device, dtype: torch.dt
     return [
         measure_draft(cast(ARTransformer, checkpoint.load("ar", device, dtype)), checkpoint.config, device),
         measure_denoise(cast(STDiT3, checkpoint.load("dit", device, dtype)), checkpoint.config, device),
-        measure_decode(cast(VideoVAE, checkpoint.load("video_vae", device, dtype)), checkpoint.config, device),
+        measure_decode(
+            cast(VideoVAE | OpenSoraVAE, checkpoint.load("video_vae", device, dtype)), checkpoint.config, device
+        ),
     ]
 
 
-def measure_draft(ar: ARTransformer, config: ModelConfig, device: torch.device) -> Stage:
+def measure_draft(
+    ar: ARTransformer, config: ModelConfig, device: torch.device, num_frames: int = _DRAFTED_FRAMES
+) -> Stage:
     """A few code frames with the preset's guidance."""
     text = torch.randn(config.ar.max_text_tokens, config.ar.text_width)
     mask = torch.arange(config.ar.max_text_tokens) < config.ar.max_text_tokens // 2
@@ -110,7 +124,7 @@ def measure_draft(ar: ARTransformer, config: ModelConfig, device: torch.device) 
     def work() -> None:
         frames = draft(
             ar,
-            [Span(text, mask, _DRAFTED_FRAMES)],
+            [Span(text, mask, num_frames)],
             seed=0,
             temperature=config.sampling.ar_temperature,
             top_k=config.sampling.ar_top_k,
@@ -120,12 +134,12 @@ def measure_draft(ar: ARTransformer, config: ModelConfig, device: torch.device) 
         for _ in frames:
             pass
 
-    num_codes = _DRAFTED_FRAMES * ar.codes_per_frame
+    num_codes = num_frames * ar.codes_per_frame
     return _stage("AR Transformer", "codes/s", ar, work, device, per_call=num_codes, passes=num_codes)
 
 
-def measure_denoise(dit: STDiT3, config: ModelConfig, device: torch.device) -> Stage:
-    """One step of a whole segment, with codes and the preset's guidance."""
+def measure_denoise(dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True) -> Stage:
+    """One step of a whole segment, with the preset's guidance."""
     batch = 1 if config.sampling.guidance_scale == 1.0 else 2
     shape = (batch, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
     weight = next(dit.parameters())
@@ -136,12 +150,13 @@ def measure_denoise(dit: STDiT3, config: ModelConfig, device: torch.device) -> S
     )
 
     def work() -> Tensor:
-        return dit(x_t, timestep, text, fps=fps, height=height, width=width, condition=condition)
+        codes = condition if with_codes else None
+        return dit(x_t, timestep, text, fps=fps, height=height, width=width, condition=codes)
 
     return _stage("DiT", "ms/step", dit, work, device, per_call=1, passes=1)
 
 
-def measure_decode(vae: VideoVAE, config: ModelConfig, device: torch.device) -> Stage:
+def measure_decode(vae: VideoVAE | OpenSoraVAE, config: ModelConfig, device: torch.device) -> Stage:
     """A whole segment, streamed."""
     shape = (1, config.video_vae.latent_channels, config.segments.num_latents, config.height // 8, config.width // 8)
     latents = torch.randn(shape, device=device).to(next(vae.parameters()).dtype)
@@ -151,8 +166,16 @@ def measure_decode(vae: VideoVAE, config: ModelConfig, device: torch.device) -> 
         for _ in vae.decode_stream(chunks):
             pass
 
-    num_frames = shape[2] * vae.temporal_ratio
+    num_frames = config.video_vae.chunk.frames(shape[2])
     return _stage("video VAE", "frames/s", vae, work, device, per_call=num_frames, passes=len(chunks))
+
+
+def measure_condition(vqvae: LatentVQVAE, config: ModelConfig, device: torch.device) -> Stage:
+    """F of a whole segment, from its codes."""
+    num_frames = -(-config.segments.num_latents // config.latent_vqvae.ratio[0])
+    codes = torch.zeros(1, num_frames, config.ar.code_height, config.ar.code_width, dtype=torch.long, device=device)
+    work = lambda: vqvae.decode(codes)
+    return _stage("latent VQ-VAE", "codes/s", vqvae, work, device, per_call=codes.numel(), passes=1)
 
 
 def _stage(
@@ -171,7 +194,8 @@ def _stage(
     seconds = _seconds(work, device)
     rate = 1000 * seconds / per_call if unit.startswith("ms") else per_call / seconds
     weights = sum(parameter.nbytes for parameter in module.parameters())
-    return Stage(name, rate, unit, counter.get_total_flops() / seconds / 1e12, passes * weights / seconds / 1e9)
+    flops = counter.get_total_flops()
+    return Stage(name, rate, unit, flops / seconds / 1e12, passes * weights / seconds / 1e9, seconds, flops / 1e9)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

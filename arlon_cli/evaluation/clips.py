@@ -10,8 +10,10 @@ import torch
 from arlon_cli.evaluation.frechet import frechet_distance
 from arlon_cli.evaluation.heldout import held_out_clip
 from arlon_cli.evaluation.prompts import HeldOut, features, prompt_accuracy, read_attributes
-from arlon_cli.evaluation.videos import Seams, mean_metrics, video_metrics
+from arlon_cli.evaluation.videos import Seams, mean_metrics, measure_video
 from arlon_cli.models.attribute_classifier import AttributeClassifier
+
+FEATURE_STRIDE = 4  # frames between those whose features make a Fréchet distance: neighbours hardly differ
 
 Render = Callable[[int, bool], np.ndarray]
 """(index of a held-out prompt, whether with codes) -> frames (T, H, W, 3) uint8"""
@@ -19,7 +21,8 @@ Render = Callable[[int, bool], np.ndarray]
 
 @dataclass(frozen=True)
 class ClipSet:
-    """What was measured on a set: accuracy by attribute, mean video metrics, the classifier's features (n, D)."""
+    """What was measured on a set: accuracy by attribute, mean video metrics, the classifier's features (n, D)
+    of every fourth frame."""
 
     prompt_accuracy: dict[str, float]
     metrics: dict[str, float | None]
@@ -68,8 +71,9 @@ def measure_clips(
     read, metrics, embedded = [], [], []
     for item, frames in zip(items, clips, strict=True):
         read.append((item, read_attributes(classifier, frames)))
-        metrics.append(video_metrics(lambda frames=frames: frames, fps, seams))  # type: ignore[misc]
-        embedded.append(features(classifier, frames))
+        embedding = features(classifier, frames)
+        metrics.append(measure_video(lambda frames=frames: frames, fps, seams, [embedding]).metrics)  # type: ignore[misc]
+        embedded.append(embedding[::FEATURE_STRIDE])
     return ClipSet(prompt_accuracy(read), mean_metrics(metrics), np.concatenate(embedded))
 
 

@@ -34,18 +34,23 @@ def optical_flow() -> Flow:
 
 def movement(frames: Iterable[np.ndarray], fps: float, flow: Flow) -> np.ndarray:
     """Of each two neighbours among the frames (H, W, 3) uint8 sampled at about 8 a second, as VBench samples: the mean
-    length of the longest 5 % of flow vectors, relative to VBench's threshold, which is 6 pixels at 256."""
+    length of the longest 5 % of flow vectors, relative to VBench's threshold: 6 pixels at 256, and more as a video of
+    fewer than 8 frames a second takes longer from one to the next."""
+    slowness = max(1.0, _SAMPLED_FPS / fps)
     sampled = itertools.islice(frames, 0, None, max(1, round(fps / _SAMPLED_FPS)))
     lengths = []
     for first, second in itertools.pairwise(sampled):
         length = np.sort(np.linalg.norm(flow(first, second), axis=-1), axis=None)
-        threshold = _THRESHOLD * min(first.shape[:2]) / _THRESHOLD_SIZE
+        threshold = slowness * _THRESHOLD * min(first.shape[:2]) / _THRESHOLD_SIZE
         lengths.append(length[-max(1, int(_TOP_SHARE * length.size)) :].mean() / threshold)
     return np.array(lengths)
 
 
 def is_dynamic(moved: np.ndarray) -> bool:
-    """Whether a video counts as dynamic by VBench's rule: at least 4 in 16 of its sampled frames pass the threshold."""
+    """Whether a video counts as dynamic by VBench's rule: at least 4 in 16 of its sampled frames pass the threshold.
+
+    One must pass in any case; VBench calls every video of two sampled frames dynamic.
+    """
     needed = round(_MOVING * (len(moved) + 1) / _MOVING_FRAMES)
     return bool((moved > 1).sum() >= max(1, needed))
 

@@ -13,7 +13,7 @@ from arlon_cli.models.attribute_classifier import AttributeClassifier
 
 _SCENE_FRAMES = 256  # as in training; the first state lasts at least 107 of them
 _READ_FRAMES = 8
-_FEATURE_STRIDE = 4  # frames between those whose features count: neighbours hardly differ
+_CHUNK = 64  # frames that the classifier sees at once
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def _order(counted: tuple[str, int]) -> int:
 
 @torch.inference_mode()
 def features(classifier: AttributeClassifier, frames: np.ndarray) -> np.ndarray:
-    """The classifier's features (n, D) of every fourth frame of a clip (T, H, W, 3) uint8."""
-    return classifier.embed(_pixels(classifier, frames[::_FEATURE_STRIDE])).float().cpu().numpy()
+    """The classifier's features (T, D) of the frames of a clip (T, H, W, 3) uint8."""
+    chunks = (frames[first : first + _CHUNK] for first in range(0, len(frames), _CHUNK))
+    return np.concatenate([classifier.embed(_pixels(classifier, chunk)).float().cpu().numpy() for chunk in chunks])
 
 
 def _pixels(classifier: AttributeClassifier, frames: np.ndarray) -> Tensor:

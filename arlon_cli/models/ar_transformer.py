@@ -24,10 +24,11 @@ class KVCache:
         size = self.text_length + 1 + num_frames * (config.code_height * config.code_width + 1)
         shape = (batch, config.num_heads, size, config.width // config.num_heads)
         device = text_mask.device
-        self.batch = batch
+        self.batch, self.dtype = batch, dtype
         self.length = 0
         self.tokens = torch.empty(size - self.text_length - 1, device=device, dtype=torch.long)
         self.text_mask = text_mask
+        self.text_mean = torch.zeros(batch, 1, 1, device=device, dtype=dtype)  # what each code gets from its text
         self.step_bias: Tensor | None = None  # (B, 1, 1, slots): -inf at padding, where a prompt has any
         if not text_mask.all():
             aligned = (size + 7) // 8 * 8  # GPU kernels want rows that start at multiples of 8
@@ -35,6 +36,15 @@ class KVCache:
             self.step_bias[:, 0, 0, : self.text_length].masked_fill_(~text_mask, -math.inf)
         self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+
+    def bias(self, count: int) -> Tensor | None:
+        """What hides padding, and from each of the `count` tokens to come those after it; None where nothing is."""
+        bias = None if self.step_bias is None else self.step_bias[..., : self.length + count]
+        if count == 1:
+            return bias
+        future = torch.full((count, count), -math.inf, device=self.tokens.device, dtype=self.dtype).triu(1)
+        future = F.pad(future, (self.length, 0))
+        return future if bias is None else bias + future
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values (B, H, N, D) behind the filled slots; return all up to and with them."""
@@ -71,18 +81,20 @@ class Block(nn.Module):
         return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
 
     def step(self, x: Tensor, bias: Tensor | None, cache: KVCache) -> Tensor:
-        """`forward` without dropout for one position: x: (B, width); bias: (B, 1, 1, keys), added to the scores."""
-        qkv = _project(self.qkv, self.norm1(x))
-        q, k, v = qkv.view(x.shape[0], 3, self.num_heads, 1, -1).unbind(1)  # each (B, H, 1, D)
+        """`forward` without dropout for a few positions: x: (B, N, width); bias: (B, 1, N, keys) is added to scores."""
+        batch, length, width = x.shape
+        qkv = _project(self.qkv, self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
         k, v = cache.append(self.layer, k, v)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).reshape(x.shape)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(x.shape)
         x = x + _project(self.proj, attended)
         return x + _project(self.fc2, F.gelu(_project(self.fc1, self.norm2(x))))
 
 
 def _project(linear: nn.Linear, x: Tensor) -> Tensor:
-    """`linear` of the one or two rows x: (B, in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
-    return torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.t()).t().contiguous()
+    """`linear` of few rows x: (..., in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
+    rows = torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.flatten(0, -2).t()).t().contiguous()
+    return rows.view(*x.shape[:-1], -1)
 
 
 class ARTransformer(nn.Module):
@@ -95,6 +107,8 @@ class ARTransformer(nn.Module):
     With `previous_frame_input`, each position also gets the code that stood, one frame before, where the code to be
     predicted will stand. That is not in the paper: half of all codes stay from frame to frame, which a small model
     takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
+    With `text_mean_input`, an addition too, each position also gets the mean of the text's features, which says what
+    scene it is before any attention to single words is learnt.
 
     With `checkpoint_layers`, training keeps each layer's input alone and computes the rest again for the gradient.
     """
@@ -114,6 +128,7 @@ class ARTransformer(nn.Module):
         self.start = nn.Parameter(torch.empty(config.width))
         self.code_embedding = nn.Embedding(vocab_size, config.width)
         self.previous = nn.Linear(config.width, config.width) if config.previous_frame_input else None
+        self.text_mean = nn.Linear(config.text_width, config.width) if config.text_mean_input else None
         self.frame_position = nn.Parameter(torch.empty(config.window_frames, config.width))
         self.place_position = nn.Parameter(torch.empty(self.codes_per_frame + 1, config.width))
         self.dropout = nn.Dropout(config.dropout)
@@ -125,7 +140,7 @@ class ARTransformer(nn.Module):
 
     def _initialize(self) -> None:
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("bias") or name == "text_mean.weight":
                 nn.init.zeros_(parameter)
             elif name.endswith(("proj.weight", "fc2.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
@@ -141,7 +156,7 @@ class ARTransformer(nn.Module):
 
         text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`.
         """
-        x = torch.cat([self._embed_text(text), self._embed_codes(codes)], dim=1)
+        x = torch.cat([self._embed_text(text), self._embed_codes(codes) + self._mean(text, text_mask)], dim=1)
         mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
@@ -160,6 +175,7 @@ class ARTransformer(nn.Module):
         used = text_mask.any(dim=0)
         x, text_mask = self._embed_text(text)[:, used], text_mask[:, used]
         cache = KVCache(self.config, text_mask, num_frames, x.dtype)
+        cache.text_mean = self._mean(text[:, used], text_mask)
         mask = _attention_mask(text_mask, cache.text_length)
         for block in self.blocks:
             x = block(x, mask, cache)
@@ -171,7 +187,7 @@ class ARTransformer(nn.Module):
 
         Returns the logits (B, vocabulary) of what comes next: the first code of frame T.
         """
-        x = self._embed_codes(codes.unsqueeze(0)).expand(cache.batch, -1, -1)
+        x = self._embed_codes(codes.unsqueeze(0)) + cache.text_mean
         cache.length = cache.text_length
         mask = _attention_mask(cache.text_mask, cache.length + x.shape[1])[:, :, cache.length :]
         for block in self.blocks:
@@ -180,19 +196,26 @@ class ARTransformer(nn.Module):
         cache.tokens[: x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
         return self.head(self.norm(x[:, -1]))
 
-    def step(self, token: Tensor, cache: KVCache) -> Tensor:
-        """Append one token (1,) to every row; returns the logits (B, vocabulary) of what comes next."""
-        index = cache.length - cache.text_length - 1  # of the token, behind the start
-        frame, place = divmod(index, self.codes_per_frame + 1)
-        cache.tokens[index] = token[0]
-        x = self.code_embedding(token) + self.frame_position[frame] + self.place_position[place]
-        if self.previous is not None and index >= self.codes_per_frame:
-            x = x + _project(self.previous, self.code_embedding(cache.tokens[index - self.codes_per_frame])[None])
-        x = x.expand(cache.batch, -1)
-        bias = None if cache.step_bias is None else cache.step_bias[..., : cache.length + 1]
+    def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Append tokens (N,) to every row; returns the logits (B, N, vocabulary) of what comes next after each.
+
+        Taking tokens back is setting `cache.length`.
+        """
+        count = len(tokens)
+        first = cache.length - cache.text_length - 1  # the index of the first token, behind the start
+        cache.tokens[first : first + count] = tokens
+        index = torch.arange(first, first + count, device=tokens.device)
+        frame, place = index // (self.codes_per_frame + 1), index % (self.codes_per_frame + 1)
+        x = self.code_embedding(tokens) + self.frame_position[frame] + self.place_position[place]
+        if self.previous is not None:
+            behind = self.code_embedding(cache.tokens[(index - self.codes_per_frame).clamp(min=0)])
+            told = index >= self.codes_per_frame  # nothing stood there before the first frame
+            x = x + _project(self.previous, behind) * told.unsqueeze(1)
+        x = x + cache.text_mean
+        bias = cache.bias(count)
         for block in self.blocks:
             x = block.step(x, bias, cache)
-        cache.length += 1
+        cache.length += count
         return _project(self.head, self.norm(x))
 
     def _frames(self, codes: Tensor) -> Tensor:
@@ -200,6 +223,13 @@ class ARTransformer(nn.Module):
 
     def _embed_text(self, text: Tensor) -> Tensor:
         return self.text_in(text.to(self.start.dtype)) + self.text_position[: text.shape[1]]
+
+    def _mean(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """What all codes get from the mean of their text, (B, 1, width)."""
+        if self.text_mean is None:
+            return self.start.new_zeros(len(text), 1, 1)
+        total = (text * text_mask.unsqueeze(-1)).sum(dim=1, keepdim=True).to(self.start.dtype)
+        return cast(Tensor, self.text_mean(total / text_mask.sum(dim=1).clamp(min=1)[:, None, None]))
 
     def _embed_codes(self, codes: Tensor) -> Tensor:
         """The start, then codes (B, T, h, w) with their ⟨FRAME⟩ tokens: (B, 1 + T·(h·w+1), width)."""

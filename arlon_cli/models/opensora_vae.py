@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from arlon_cli.config import OpenSoraVAEConfig, SpatialVAEConfig, TemporalVAEConfig
 from arlon_cli.errors import ArlonError, InputError
 
-CHUNK_FRAMES, CHUNK_LATENTS = 17, 5
+CHUNK = OpenSoraVAEConfig.chunk
 
 
 class TemporalVAE(nn.Module):
@@ -61,13 +61,13 @@ class ChunkedTemporalVAE(nn.Module):
 
     def compress(self, frames: Tensor) -> Tensor:
         """Latents of a clip of frames (B, C, T, h, w), scaled latents of the 2-D VAE."""
-        means = [self.temporal_vae.posterior(chunk)[0] for chunk in frames.split(CHUNK_FRAMES, dim=2)]
+        means = [self.temporal_vae.posterior(chunk)[0] for chunk in frames.split(CHUNK.num_frames, dim=2)]
         return (torch.cat(means, dim=2) - self.shift) / self.scale
 
     def expand(self, latents: Tensor, num_frames: int) -> Tensor:
         """`num_frames` frames of a clip's latents; what they lack to 17 a chunk is cut from its front."""
-        chunks = (latents * self.scale + self.shift).split(CHUNK_LATENTS, dim=2)
-        counts = (min(CHUNK_FRAMES, num_frames - start) for start in range(0, num_frames, CHUNK_FRAMES))
+        chunks = (latents * self.scale + self.shift).split(CHUNK.num_latents, dim=2)
+        counts = (min(CHUNK.num_frames, num_frames - start) for start in range(0, num_frames, CHUNK.num_frames))
         frames = [self.temporal_vae.reconstruct(*pair) for pair in zip(chunks, counts, strict=True)]
         return torch.cat(frames, dim=2)
 
@@ -83,10 +83,7 @@ class OpenSoraVAE(ChunkedTemporalVAE):
         super().__init__(config.temporal)
         self.spatial_vae = SpatialVAE(config.spatial)
 
-    @property
-    def decoder_context(self) -> int:
-        """How many latents before one its frames depend on, at most."""
-        return CHUNK_LATENTS - 1
+    decoder_context = 0  # latents before a chunk that its frames depend on
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of a clip: the posteriors' means. Raises InputError where H or W is no multiple of 8."""
@@ -94,18 +91,17 @@ class OpenSoraVAE(ChunkedTemporalVAE):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels of a clip's latents; they may pass [-1, 1] a little."""
-        whole, rest = divmod(latents.shape[2], CHUNK_LATENTS)
-        return self.spatial_vae.decode(self.expand(latents, whole * CHUNK_FRAMES + max(0, 4 * rest - 3)))
+        return self.spatial_vae.decode(self.expand(latents, CHUNK.frames(latents.shape[2])))
 
     @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Latents of consecutive pieces of one video, each of any length; together those of the whole."""
-        yield from map(self.encode, regrouped(chunks, CHUNK_FRAMES))
+        yield from map(self.encode, regrouped(chunks, CHUNK.num_frames))
 
     @torch.no_grad()
     def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pixels of consecutive pieces of one video's latents, each of any length; together those of the whole."""
-        yield from map(self.decode, regrouped(chunks, CHUNK_LATENTS))
+        yield from map(self.decode, regrouped(chunks, CHUNK.num_latents))
 
 
 class SpatialVAE(nn.Module):

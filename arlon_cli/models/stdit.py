@@ -45,8 +45,13 @@ class STDiT3(nn.Module):
         self.injection: SemanticInjection | None = None
         self.linear_estimate: LinearEstimate | None = None
         if injection is not None:
-            self.injection = SemanticInjection(injection, width, config.patch_size, self.layers)
-            self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
+            self.inject(injection)
+
+    def inject(self, injection: SemanticInjectionConfig) -> None:
+        """Put new adapters around the layers, in place of any that are there."""
+        config = self.config
+        self.injection = SemanticInjection(injection, config.hidden_size, config.patch_size, self.layers)
+        self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
 
     @torch.no_grad()
     def _initialize(self) -> None:

@@ -42,7 +42,7 @@ class VideoVAE(nn.Module):
 
     @property
     def decoder_context(self) -> int:
-        """How many latents before one its frames depend on: two frames a block, at 1, 2 and 4 frames to a latent."""
+        """Latents before a chunk, of one, that its frames depend on: two frames a block, at 1, 2 and 4 to a latent."""
         return -(-self.config.num_res_blocks * 7 // 2)
 
     def posterior(self, pixels: Tensor, stream: Stream | None = None) -> tuple[Tensor, Tensor]:

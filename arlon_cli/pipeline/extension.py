@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference, tail_frames
-from arlon_cli.pipeline.segments import LATENT_FRAMES, Settings
+from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.storage.metadata import VideoMetadata
 
@@ -27,6 +27,12 @@ class Extension:
     reference: Reference
     first_frame: int
     origin: str
+
+    @property
+    def seed(self) -> int:
+        """The seed of the new frames: the last shot's own, where it has one."""
+        own = self.shots[-1].seed
+        return self.settings.seed if own is None else own
 
     def frames(self, pipeline: Pipeline) -> Iterator[np.ndarray]:
         """The new frames in chunks (n, H, W, 3) uint8, at the model's size and rate."""
@@ -72,12 +78,17 @@ def extend_latents(
 ) -> Extension | None:
     """Go on from the stored latents of the last segment; None where they are fewer than segments share."""
     stored = pipeline.store.read("latents", made.last_latents)
-    if stored is None or stored["latents"].shape[2] < pipeline.config.segments.overlap:
+    if stored is None:
+        return None
+    chunk = pipeline.config.video_vae.chunk
+    latents = stored["latents"][:, :, stored["latents"].shape[2] % chunk.num_latents :]
+    if latents.shape[2] < pipeline.config.segments.overlap:
         return None
     scene = scenes_of(Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots)[-1]
-    unseen = -sum(shot.num_frames for shot in scene) % LATENT_FRAMES  # frames of the last latent that the video lacks
-    reference = pipeline.going_on(stored["latents"], settings.use_ar)
-    return _extend(reference, prompt, num_frames, settings, unseen, "latents")
+    unseen = -sum(shot.num_frames for shot in scene) % chunk.num_frames  # frames of the last chunk that the video lacks
+    reference = pipeline.going_on(latents, settings.use_ar)
+    first_frame = chunk.frames(latents.shape[2]) - unseen
+    return _extend(reference, prompt, num_frames, settings, first_frame, "latents")
 
 
 def extend_pixels(
@@ -85,13 +96,13 @@ def extend_pixels(
 ) -> Extension:
     """Go on from the last of a video's frames (H, W, 3) uint8, which are at the model's size and rate."""
     reference = pipeline.reference_of(tail_frames(frames, pipeline.config), settings.use_ar)
-    return _extend(reference, prompt, num_frames, settings, 0, "pixels")
+    first_frame = pipeline.config.video_vae.chunk.frames(reference.given.num_latents)
+    return _extend(reference, prompt, num_frames, settings, first_frame, "pixels")
 
 
 def _extend(
-    reference: Reference, prompt: str, num_frames: int, settings: Settings, unseen: int, origin: str
+    reference: Reference, prompt: str, num_frames: int, settings: Settings, first_frame: int, origin: str
 ) -> Extension:
-    first_frame = reference.given.num_latents * LATENT_FRAMES - unseen
     return Extension((Shot(prompt, first_frame + num_frames),), settings, reference, first_frame, origin)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import islice, repeat
 from typing import cast
 
@@ -11,16 +10,19 @@ import torch
 from torch import Tensor
 
 from arlon_cli import __version__
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import ModelConfig, PublishedT5Config
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.opensora_vae import OpenSoraVAE
+from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
+from arlon_cli.pipeline.parts import Parts
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
-from arlon_cli.pipeline.segments import LATENT_FRAMES, Job, Settings, derived_seed, plan_jobs
+from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -28,7 +30,9 @@ from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
 
 _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
-_ENCODED_FRAMES = 4 * LATENT_FRAMES  # frames that it encodes at once
+_ENCODED_CHUNKS = 4  # chunks of frames that it is given at once
+_RENDERING = ("text_encoder", "video_vae", "dit")
+_DRAFTING = ("latent_vqvae", "ar", "injection")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ class Progress:
 
 
 class Pipeline:
-    """Renders shots with the model of a checkpoint. Parts are loaded when they are first needed."""
+    """Renders shots with the model of a checkpoint, at its own size or that of `config`, which is else the same.
+
+    Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work.
+    """
 
     def __init__(
         self,
@@ -57,13 +64,26 @@ class Pipeline:
         device: torch.device,
         dtype: torch.dtype,
         store: Store,
+        config: ModelConfig | None = None,
+        offload: bool = False,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.checkpoint, self.config = checkpoint, checkpoint.config
+        self.checkpoint, self.config = checkpoint, config or checkpoint.config
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
+        self.parts = Parts(checkpoint, device, dtype, offload=offload)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def check(self, use_ar: bool) -> None:
+        """Raises CheckpointError where the model lacks a part that rendering needs, InputError where none fits."""
+        own = self.checkpoint.config
+        if use_ar and self.config != own:
+            raise InputError(
+                f"{own.name} drafts codes for {own.width}x{own.height} alone; "
+                f"{self.config.width}x{self.config.height} needs --no-ar."
+            )
+        self.checkpoint.check(*_RENDERING, *(_DRAFTING if use_ar else ()))
 
     def plan(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> list[list[Job]]:
         """The segments of each scene, with their keys; the first scene starts with what the reference gives.
@@ -125,6 +145,7 @@ class Pipeline:
 
         Before `first_frame`, only what is needed to go on from there is read from the store, or else rendered.
         """
+        self.check(settings.use_ar)
         scenes = []  # (number, jobs, first job to run, frames of the scene before it, wanted frames of the scene)
         passed = 0
         plan = self.plan(shots, settings, reference)
@@ -134,7 +155,7 @@ class Pipeline:
             passed += length
             if wanted:
                 first = self._first_job(jobs, wanted.start)
-                start = jobs[first - 1].segment.end * LATENT_FRAMES if first else 0
+                start = self.config.video_vae.chunk.frames(jobs[first - 1].segment.end) if first else 0
                 scenes.append((number, jobs, first, start, wanted))
         num_segments = sum(len(jobs) - first for _, jobs, first, _, _ in scenes)
         run = _Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
@@ -148,7 +169,8 @@ class Pipeline:
 
     def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
         """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at."""
-        latent = frame // LATENT_FRAMES
+        chunk = self.config.video_vae.chunk
+        latent = frame // chunk.num_frames * chunk.num_latents
         if latent == 0:
             return 0
         latent -= self.video_vae.decoder_context
@@ -167,6 +189,7 @@ class Pipeline:
 
         What it drafts is in the store when `frames` needs it.
         """
+        self.check(settings.use_ar)
         plan = self.plan(shots, settings, reference)
         run = _Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
         run.report("text")
@@ -184,10 +207,15 @@ class Pipeline:
         """Text features of the prompts and of the null prompt; warns of words that the model never saw.
 
         Each prompt is encoded once, and the text encoder is freed on return: for many videos, ask for all at first.
+        What a published one made is in the store, since such encoders are large and warn of no words.
         """
         distinct = list(dict.fromkeys(["", *prompts]))
+        keep = isinstance(self.config.text_encoder, PublishedT5Config)
+        for prompt in distinct if keep else ():
+            if prompt not in self._texts and (stored := self.store.read("texts", self._text_key(prompt))):
+                self._texts[prompt] = (stored["text"].to(self.device), stored["mask"].to(self.device))
         if new := [prompt for prompt in distinct if prompt not in self._texts]:
-            text_encoder = cast(TextEncoder, self._load("text_encoder"))
+            text_encoder = cast(TextEncoder | PublishedT5, self.parts.use_once("text_encoder"))
             unknown = dict.fromkeys(word for prompt in new for word in text_encoder.unknown_words(prompt))
             if unknown:
                 self.on_warning(
@@ -198,7 +226,12 @@ class Pipeline:
                 for prompt in new:
                     text, mask = text_encoder.encode([prompt])
                     self._texts[prompt] = (text[0], mask[0])
+                    if keep:
+                        self.store.write("texts", self._text_key(prompt), {"text": text[0], "mask": mask[0]})
         return {prompt: self._texts[prompt] for prompt in distinct}
+
+    def _text_key(self, prompt: str) -> str:
+        return artifact_key(kind="text", model=self.checkpoint.digest, dtype=str(self.dtype), prompt=prompt)
 
     def render(
         self,
@@ -264,11 +297,13 @@ class Pipeline:
         """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
         config, segment = self.config, job.segment
         length = segment.end - segment.start
-        noise = segment_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
+        draw_noise = rescheduled_noise if job.reschedule_noise else segment_noise
+        noise = draw_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
         start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
         flow = RectifiedFlow()
         if config.sampling.timestep_transform:
-            flow = RectifiedFlow.for_video(config.height, config.width, 4 * config.segments.num_latents)
+            num_frames = config.video_vae.chunk.frames(config.segments.num_latents)
+            flow = RectifiedFlow.for_video(config.height, config.width, num_frames)
         with torch.inference_mode():
             z = flow.initial(noise, condition, start)
             x_mask = None
@@ -301,13 +336,18 @@ class Pipeline:
     def encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Latents (1, C, T, H, W) of consecutive frames (H, W, 3) uint8, in chunks; on the CPU, in single precision.
 
-        The last frame is repeated to the next multiple of 4 frames.
+        The last frame is repeated where it takes more for a whole latent.
         """
-        for latents in self.video_vae.encode_stream(self._pixels(frames)):
+        pixels = self.parts.feed("video_vae", self._pixels(frames))
+        for latents in self.video_vae.encode_stream(pixels):
             yield latents.float().cpu()
 
     def encode_codes(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
-        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8, and the number of these; one at least."""
+        """Codes (t, h, w) on the CPU of consecutive frames (H, W, 3) uint8, and the number of these; one at least.
+
+        The last frame is repeated to a whole chunk of the video VAE.
+        """
+        self.checkpoint.check("video_vae", "latent_vqvae")
         num_frames = 0
 
         def counted() -> Iterator[np.ndarray]:
@@ -315,6 +355,7 @@ class Pipeline:
             for frame in frames:
                 num_frames += 1
                 yield frame
+            yield from repeat(frame, -num_frames % self.config.video_vae.chunk.num_frames)
 
         latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(counted()))
         codes = torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
@@ -322,11 +363,13 @@ class Pipeline:
 
     def decode_codes(self, codes: Tensor, num_frames: int) -> Iterator[np.ndarray]:
         """The coarse frames that codes (t, h, w) alone stand for, the first `num_frames`, as `decode` yields them."""
+        self.checkpoint.check("video_vae", "latent_vqvae")
         conditions = self.latent_vqvae.decode_stream(codes[None].to(self.device))
         yield from _between(self.decode(conditions), 0, num_frames)
 
     def reference_of(self, frames: Iterable[np.ndarray], use_ar: bool) -> Reference:
         """The reference that lets a video start with frames (H, W, 3) uint8."""
+        self.check(use_ar)
         return self.going_on(torch.cat(list(self.encode(frames)), dim=2), use_ar)
 
     def going_on(self, latents: Tensor, use_ar: bool) -> Reference:
@@ -338,17 +381,18 @@ class Pipeline:
         return Reference(latents, codes)
 
     def _pixels(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Frames (H, W, 3) as chunks of pixels (1, 3, T, H, W), T a multiple of 4."""
+        """Frames (H, W, 3) as chunks of pixels (1, 3, T, H, W), T those of whole latents."""
+        chunk = self.config.video_vae.chunk
         remaining = iter(frames)
-        while chunk := list(islice(remaining, _ENCODED_FRAMES)):
-            filled = np.stack([*chunk, *repeat(chunk[-1], -len(chunk) % LATENT_FRAMES)])
+        while some := list(islice(remaining, _ENCODED_CHUNKS * chunk.num_frames)):
+            filled = np.stack([*some, *repeat(some[-1], chunk.filled(len(some)) - len(some))])
             pixels = torch.from_numpy(filled).to(self.device).permute(3, 0, 1, 2)[None]  # (1, 3, T, H, W)
             yield (pixels.to(torch.float32) / 127.5 - 1).to(self.dtype)
 
     def decode(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames (n, H, W, 3) uint8 of consecutive latents of one scene, in chunks, without seams."""
         chunks = (chunk.to(self.device, self.dtype) for new in latents for chunk in new.split(_DECODED_LATENTS, dim=2))
-        for pixels in self.video_vae.decode_stream(chunks):
+        for pixels in self.video_vae.decode_stream(self.parts.feed("video_vae", chunks)):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
 
@@ -366,6 +410,7 @@ class Pipeline:
             model=self.checkpoint.digest,
             device=str(self.device),
             dtype=str(self.dtype),
+            size=[self.config.width, self.config.height],
             steps=settings.num_steps,
             guided=settings.guidance_scale != 1.0,
             ar=settings.use_ar,
@@ -379,7 +424,7 @@ class Pipeline:
         features, mask = text[0][None].to(self.device, self.dtype), text[1][None].to(self.device)
         if guidance_scale != 1.0:
             features = torch.cat([features, dit.unconditional_text[None].to(features)])
-            mask = torch.cat([mask, torch.ones_like(mask)])
+            mask = torch.cat([mask, mask])  # as in training
             condition = None if condition is None else torch.cat([condition, condition])
         fps, height, width = (
             torch.tensor([float(value)], device=self.device) for value in (config.fps, config.height, config.width)
@@ -401,24 +446,21 @@ class Pipeline:
 
         return network
 
-    @cached_property
+    @property
     def ar(self) -> ARTransformer:
-        return cast(ARTransformer, self._load("ar"))
+        return cast(ARTransformer, self.parts.use("ar"))
 
-    @cached_property
+    @property
     def latent_vqvae(self) -> LatentVQVAE:
-        return cast(LatentVQVAE, self._load("latent_vqvae"))
+        return cast(LatentVQVAE, self.parts.use("latent_vqvae"))
 
-    @cached_property
+    @property
     def dit(self) -> STDiT3:
-        return cast(STDiT3, self._load("dit"))
+        return cast(STDiT3, self.parts.use("dit"))
 
-    @cached_property
-    def video_vae(self) -> VideoVAE:
-        return cast(VideoVAE, self._load("video_vae"))
-
-    def _load(self, part: str) -> torch.nn.Module:
-        return self.checkpoint.load(part, self.device, self.dtype)
+    @property
+    def video_vae(self) -> VideoVAE | OpenSoraVAE:
+        return cast(VideoVAE | OpenSoraVAE, self.parts.use("video_vae"))
 
 
 @dataclass
@@ -471,3 +513,17 @@ def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
     generator = torch.Generator().manual_seed(derived_seed(seed, "segment", index))
     size = (1, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
     return torch.randn(size, generator=generator)
+
+
+def rescheduled_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
+    """Noise (1, C, T, H, W) of a segment as FreeNoise draws it (Qiu et al., 2024), from the first segment's alone.
+
+    The new latents of each later segment take that of as many latents from the one before it, in another order.
+    """
+    noise = segment_noise(config, seed, 0)
+    stride = config.segments.num_latents - config.segments.overlap
+    for number in range(1, index + 1):
+        generator = torch.Generator().manual_seed(derived_seed(seed, "reschedule", number))
+        noise = torch.cat([noise, noise[:, :, :stride][:, :, torch.randperm(stride, generator=generator)]], dim=2)
+        noise = noise[:, :, stride:]
+    return noise

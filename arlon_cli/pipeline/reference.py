@@ -1,6 +1,7 @@
 """What a video may start from besides its prompt: codes of a clip, a picture, or the end of another video."""
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.config import ModelConfig
-from arlon_cli.pipeline.segments import LATENT_FRAMES, Given
+from arlon_cli.pipeline.segments import Given
 from arlon_cli.storage.store import artifact_key
 
 
@@ -37,13 +38,14 @@ NO_REFERENCE = Reference()
 
 
 def tail_frames(frames: Iterable[np.ndarray], config: ModelConfig) -> np.ndarray:
-    """The last frames (n, H, W, 3) of a video, as many as a segment has, in whole code frames.
+    """The last frames (n, H, W, 3) of a video, as many as a segment has, in whole chunks and code frames.
 
-    A shorter video is filled up with its first frame, to the next whole code frame. Memory does not grow with length.
+    A shorter video is filled up with its first frame, to the next whole ones. Memory does not grow with length.
     """
-    ratio = config.latent_vqvae.ratio[0]
-    unit = LATENT_FRAMES * ratio
-    tail = deque(frames, maxlen=-(-config.segments.num_latents // ratio) * unit)
+    chunk = config.video_vae.chunk
+    latents = math.lcm(chunk.num_latents, config.latent_vqvae.ratio[0])
+    unit = chunk.frames(latents)
+    tail = deque(frames, maxlen=-(-config.segments.num_latents // latents) * unit)
     return np.stack([*repeat(tail[0], -len(tail) % unit), *tail])
 
 

@@ -8,8 +8,6 @@ from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.shots import Shot, stages_of
 from arlon_cli.storage.store import artifact_key
 
-LATENT_FRAMES = 4  # frames to one latent frame
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -40,6 +38,7 @@ class Settings:
     """How to render: what a user may set, with the preset's defaults filled in.
 
     `redo` names segments of the video, from 1, that take other noise than the seed's; named n times, the nth other.
+    With `reschedule_noise`, later segments take the first one's noise, shuffled, as FreeNoise does.
     """
 
     seed: int
@@ -47,6 +46,7 @@ class Settings:
     guidance_scale: float
     use_ar: bool
     redo: tuple[int, ...] = ()
+    reschedule_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Job:
     spans: tuple[CodeSpan, ...]
     codes_key: str
     latents_key: str
+    reschedule_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,21 +107,22 @@ def plan_jobs(
     A segment's prompt and settings are those of the shot in its middle. What is `given` needs no segments and no spans.
     `first` is the number, in the video, of the scene's first segment.
     """
-    ratio = config.latent_vqvae.ratio[0]
-    common = {"model": digest, "dtype": dtype, "seed": scene_seed}
+    ratio, chunk = config.latent_vqvae.ratio[0], config.video_vae.chunk
+    common = {"model": digest, "dtype": dtype, "size": [config.width, config.height], "seed": scene_seed}
+    rescheduled = {"rescheduled": True} if settings.reschedule_noise else {}
     jobs: list[Job] = []
     codes_key, latents_key = given.codes_key, given.latents_key
     drafted, done = given.num_codes, given.num_latents
     for stage in stages_of(scene):
-        num_latents = -(-sum(shot.num_frames for shot in stage) // LATENT_FRAMES)
+        num_latents = chunk.latents(sum(shot.num_frames for shot in stage))
         for segment in plan_segments(num_latents, config.segments, done, len(jobs)):
             spans: tuple[CodeSpan, ...] = ()
             if settings.use_ar:
-                spans = tuple(code_spans(stage, drafted, -(-segment.end // ratio), LATENT_FRAMES * ratio))
+                spans = tuple(code_spans(stage, drafted, -(-segment.end // ratio), chunk.frames_per_latent * ratio))
                 drafted = max(drafted, -(-segment.end // ratio))
                 parts = [[span.prompt, span.shot_start, span.start, span.num_frames, span.seed] for span in spans]
                 codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
-            shot = shot_at(stage, (segment.start + segment.end) * LATENT_FRAMES // 2)
+            shot = shot_at(stage, (chunk.frames(segment.start) + chunk.frames(segment.end)) // 2)
             noise_seed = scene_seed if shot.seed is None else shot.seed
             if takes := settings.redo.count(first + segment.index):
                 noise_seed = derived_seed(noise_seed, "redo", takes)
@@ -136,14 +138,27 @@ def plan_jobs(
                 steps=num_steps,
                 guidance=guidance_scale,
                 ar=settings.use_ar,
+                **rescheduled,
                 **common,
             )
-            jobs.append(Job(segment, shot.prompt, noise_seed, num_steps, guidance_scale, spans, codes_key, latents_key))
+            jobs.append(
+                Job(
+                    segment,
+                    shot.prompt,
+                    noise_seed,
+                    num_steps,
+                    guidance_scale,
+                    spans,
+                    codes_key,
+                    latents_key,
+                    settings.reschedule_noise,
+                )
+            )
         done = max(done, num_latents)
     return jobs
 
 
-def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: int) -> list[CodeSpan]:
+def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: float) -> list[CodeSpan]:
     """The code frames [start, end) by shot; a shot begins at the code frame nearest to its first frame."""
     spans = []
     shot_start = first_frame = 0

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
+_GUESSES = 3  # codes that a pass takes to stay as they were
+
 
 @dataclass(frozen=True, eq=False)
 class Span:
@@ -86,7 +88,7 @@ def draft(
                 context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
                 restart = True
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            frame = _draft_frame(model, cache, context if restart else None, sampler, uniforms).clone()
+            frame = _draft_frame(model, cache, context, restart, sampler, uniforms).clone()
             yield frame
             context = torch.cat([context, frame[None]])
             index += 1
@@ -113,17 +115,30 @@ def _start(model: ARTransformer, texts: list[tuple[Tensor, Tensor]], num_frames:
 
 @torch.inference_mode()
 def _draft_frame(
-    model: ARTransformer, cache: KVCache, context: Tensor | None, sampler: _Sampler, uniforms: Tensor
+    model: ARTransformer, cache: KVCache, context: Tensor, restart: bool, sampler: _Sampler, uniforms: Tensor
 ) -> Tensor:
-    """One frame (h, w) behind the cache, or behind `context` (t, h, w) where the window starts anew."""
-    if context is None:
-        logits = model.step(torch.tensor([model.frame_token], device=uniforms.device), cache)
-    else:
-        logits = model.prefill(context, cache)
-    codes = []
-    for uniform in uniforms.split(1):
-        codes.append(sampler(logits, uniform))
-        logits = model.step(codes[-1], cache)
+    """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
+
+    Most codes stay from frame to frame. So each pass takes the next codes to be those of the frame before; as long as
+    the codes drawn are the same, it has the logits of the next one, too. The codes are those of one pass a code.
+    """
+    guesses = context[-1:].flatten()[:-1]  # what follows the last code is no guess
+    draws = uniforms.split(1)
+    codes: list[Tensor] = []
+    behind = torch.tensor([model.frame_token], device=uniforms.device)  # the latest token that the cache lacks
+    while len(codes) < model.codes_per_frame:
+        guessed = guesses[len(codes) :][:_GUESSES]
+        if restart:
+            logits, restart = model.prefill(context, cache).unsqueeze(1), False
+        else:
+            logits = model.step(torch.cat([behind, guessed]), cache)
+        for place in range(logits.shape[1]):
+            codes.append(sampler(logits[:, place], draws[len(codes)]))
+            if place == len(guessed) or not torch.equal(codes[-1], guessed[place : place + 1]):
+                break
+        cache.length -= logits.shape[1] - 1 - place
+        behind = codes[-1]
+    model.step(behind, cache)
     return torch.cat(codes).view(model.config.code_height, model.config.code_width)
 
 

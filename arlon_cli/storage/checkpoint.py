@@ -1,12 +1,15 @@
-"""Checkpoints: a folder with `config.json` and, per part, safetensors in shards that any host of code accepts."""
+"""Checkpoints: a folder with `config.json` and, per part, safetensors in shards that any host of code accepts.
 
+Where the configuration names published parts, those come from there, and the folder holds the parts of ARLON alone.
+"""
+
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -16,29 +19,35 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, TextEncoderConfig
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.errors import CheckpointError
-from arlon_cli.storage.weights import read_config
+from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
+from arlon_cli.storage.weights import read_config, weights_folders
 
 PARTS = ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "dit", "classifier")
 SHARD_BYTES = 15_000_000
+ADAPTERS = ("injection.", "linear_estimate.")  # how tensors of the DiT begin that are not the backbone's
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Module], dtype: torch.dtype) -> None:
     """Write `config` and `parts` as the checkpoint `folder`, which appears whole or not at all.
 
-    Matrices are kept in `dtype`, vectors (biases, norms, statistics) as they are. Raises CheckpointError where `folder`
-    holds something that is no checkpoint, or a part has no name of `PARTS`.
+    Matrices are kept in `dtype`, vectors (biases, norms, statistics) as they are; of a DiT around a published backbone,
+    the adapters alone. Raises CheckpointError where `folder` holds something that is no checkpoint, or a part has no
+    name of `PARTS`, or is published.
     """
-    if unknown := parts.keys() - set(PARTS):
-        raise CheckpointError(f"A checkpoint has no part {', '.join(sorted(unknown))}; its parts: {', '.join(PARTS)}.")
+    published = () if config.published is None else ("text_encoder", "video_vae")
+    if unknown := parts.keys() - set(PARTS).difference(published):
+        names = ", ".join(part for part in PARTS if part not in published)
+        raise CheckpointError(f"A checkpoint of {config.name} has no part {', '.join(sorted(unknown))}, only {names}.")
     _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _new_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         for name, module in parts.items():
-            _save_tensors(temporary / name, _stored(module.state_dict(), dtype))
+            _save_tensors(temporary / name, _stored(config, name, module.state_dict(), dtype))
             if name == "text_encoder":
                 tokenizer: Tokenizer = module.tokenizer  # type: ignore[assignment]
                 (temporary / name / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -62,7 +71,7 @@ def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[st
             if place.parts[0] != part:
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
-        _save_tensors(temporary / part, _stored(tensors, dtype))
+        _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
 
 
 @contextmanager
@@ -104,42 +113,95 @@ class Checkpoint:
         self.config = read_config(folder)
 
     @cached_property
+    def published(self) -> dict[str, PublishedPart]:
+        """The parts of `PARTS` that others published, `dit` standing for its backbone."""
+        found = self.config.published
+        sources = {} if found is None else dataclasses.asdict(found)
+        return {part: PublishedPart(source, self.folder, part == "text_encoder") for part, source in sources.items()}
+
+    def has(self, part: str) -> bool:
+        """Whether the folder itself holds a part of `PARTS`, or `injection`, the DiT's adapters."""
+        return bool(weight_files(self.folder / ("dit" if part == "injection" else part)))
+
+    def check(self, *parts: str) -> None:
+        """Raises CheckpointError where published parts are to be fetched, or parts of ARLON around them to be trained.
+
+        Of parts whose files are damaged, only loading tells.
+        """
+        if not self.published:
+            return
+        name = self.config.name
+        known = name if self.folder.parent in weights_folders() else str(self.folder)
+        away = [self.published[part].source for part in parts if part in self.published and not self._is_here(part)]
+        if away:
+            raise CheckpointError(
+                f"{known} is made of published weights, and this machine has no whole copy of {' and '.join(away)}. "
+                f"`arlon models pull {known}` says how large they are, and fetches them."
+            )
+        if untrained := [part for part in parts if part not in self.published and not self.has(part)]:
+            raise CheckpointError(
+                f"{known} has Open-Sora's parts, but ARLON's are missing ({', '.join(untrained)}): `--no-ar` "
+                "renders without them, Open-Sora's own long video whose segments overlap. "
+                "Nobody published such parts: train yours with `arlon train vqvae`, `vqvae --coarse`, `ar` and `dit`, "
+                f"the first with `--model {known}`, each next one with the checkpoint that the last one made."
+            )
+
+    def _is_here(self, part: str) -> bool:
+        source = self.published[part]
+        if source.is_folder and not source.is_whole:
+            raise CheckpointError(
+                f"{source.source}, which is to hold the {part} of {self.folder}, "
+                f"{'lacks files' if source.folder else 'is not there'}."
+            )
+        return source.is_whole
+
+    @cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, over the names and hashes of all files."""
+        """SHA-256, in hexadecimal, over the names and hashes of all files; of published ones, over fingerprints."""
         total = hashlib.sha256()
-        for file in self.files():
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file.relative_to(self.folder).as_posix()} {content}\n".encode())
+        for line in self._hashes():
+            total.update(line.encode())
         return total.hexdigest()
 
     def part_digest(self, part: str) -> str:
-        """SHA-256, in hexadecimal, over a part's configuration, the names and hashes of its files, and its id."""
-        total = hashlib.sha256(json.dumps(asdict(getattr(self.config, part)), sort_keys=True).encode())
-        if self.config.published is not None:
-            total.update(str(getattr(self.config.published, part, "")).encode())
-        for file in self.files():
-            if file.relative_to(self.folder).parts[0] == part:
-                with file.open("rb") as stream:
-                    total.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`."""
+        total = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(self.config, part)), sort_keys=True).encode())
+        for line in self._hashes(part):
+            total.update(line.encode())
         return total.hexdigest()
 
-    def has(self, part: str) -> bool:
-        """Whether the folder holds weights of a part."""
-        return any((self.folder / part / name).is_file() for name in (WEIGHTS, INDEX))
+    def _hashes(self, only: str | None = None) -> Iterator[str]:
+        """Name and hash of each file, of one part or of all."""
+        for part, source in self.published.items():
+            if only in (None, part):
+                for file in source.files():
+                    yield f"{part}/{file.name} {fingerprint(file)}\n"
+        for file in self.files():
+            place = file.relative_to(self.folder)
+            if only in (None, place.parts[0]):
+                with file.open("rb") as stream:
+                    yield f"{place.as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n"
 
     @property
     def num_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.stat().st_size for file in self.files())
+        """Size of all files, published ones included."""
+        files = [*self.files(), *(file for source in self.published.values() for file in source.files())]
+        return sum(file.stat().st_size for file in files)
 
     def load(self, part: str, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
-        """A part of `PARTS`, for inference. Raises CheckpointError that names a missing, extra or misshapen tensor."""
+        """A part of `PARTS`, for inference; a DiT without adapters where these are not trained yet.
+
+        Raises CheckpointError that names a tensor that is missing, extra, misshapen or of a strange type.
+        """
+        if part in self.published:
+            self.check(part)
+        if isinstance(self.config.text_encoder, PublishedT5Config) and part == "text_encoder":
+            return self._load_published_t5(device, dtype)
         with torch.device("meta"):
             module = self._build(part)
         tensors = self.tensors(part)
         expected = module.state_dict()
-        where = f"{part} of {self.folder}"
+        where = f"{part} of {self.published[part].source if part in self.published else self.folder}"
         if missing := [name for name in expected if name not in tensors]:
             raise CheckpointError(f"{where} lacks the tensor {_some(missing)}.")
         if extra := [name for name in tensors if name not in expected]:
@@ -148,6 +210,11 @@ class Checkpoint:
             if value.shape != expected[name].shape:
                 shapes = f"{tuple(value.shape)} instead of {tuple(expected[name].shape)}"
                 raise CheckpointError(f"{where}: the tensor {name} has shape {shapes}.")
+            if value.dtype not in _DTYPES:
+                kind = str(value.dtype).removeprefix("torch.")
+                raise CheckpointError(
+                    f"{where}: the tensor {name} is of type {kind}, which is no float of 16 bits or more."
+                )
         placed = {
             name: value.to(device, dtype if value.is_floating_point() else value.dtype)
             for name, value in tensors.items()
@@ -157,22 +224,15 @@ class Checkpoint:
 
     def tensors(self, part: str) -> dict[str, Tensor]:
         """The tensors of a part as stored, on the CPU. Raises CheckpointError for a file that is missing or damaged."""
-        folder = self.folder / part
-        files = [folder / WEIGHTS]
-        if (folder / INDEX).is_file():
-            try:
-                names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-            except (ValueError, KeyError, AttributeError) as error:
-                raise CheckpointError(f"{folder / INDEX} is damaged: {error}.") from error
-            files = [folder / name for name in dict.fromkeys(names)]
-        tensors: dict[str, Tensor] = {}
-        for file in files:
-            if not file.is_file():
-                raise CheckpointError(f"The checkpoint lacks the file {file}.")
-            try:
-                tensors |= load_file(file)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file} is damaged: {error}.") from error
+        if part not in self.published:
+            return _read_tensors(self.folder / part)
+        folder = self.published[part].folder
+        tensors = {} if folder is None else _read_tensors(folder)
+        if part == "dit" and self.has("injection"):
+            adapters = _read_tensors(self.folder / part)
+            if strange := [name for name in adapters if not name.startswith(ADAPTERS)]:
+                raise CheckpointError(f"dit of {self.folder} has the tensor {_some(strange)}, which is no adapter's.")
+            tensors |= adapters
         return tensors
 
     def tokenizer(self) -> Tokenizer:
@@ -199,12 +259,20 @@ class Checkpoint:
         """All that belongs to the checkpoint, in the order of the names."""
         return sorted(file for file in self.folder.rglob("*") if file.suffix in (".json", ".safetensors"))
 
+    def _load_published_t5(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
+        from arlon_cli.models.published_t5 import PublishedT5
+
+        folder = self.published["text_encoder"].folder
+        assert isinstance(self.config.text_encoder, PublishedT5Config)
+        assert folder is not None
+        return PublishedT5(self.config.text_encoder, folder, device, dtype)
+
     def _build(self, part: str) -> nn.Module:
         config = self.config
         if part == "text_encoder":
             from arlon_cli.models.text_encoder import TextEncoder
 
-            assert isinstance(config.text_encoder, TextEncoderConfig)
+            assert not isinstance(config.text_encoder, PublishedT5Config)
             return TextEncoder(config.text_encoder, self.tokenizer())
         if part == "video_vae":
             if isinstance(config.video_vae, OpenSoraVAEConfig):
@@ -225,7 +293,8 @@ class Checkpoint:
         if part == "dit":
             from arlon_cli.models.stdit import STDiT3
 
-            return STDiT3(config.dit, config.injection)
+            untrained = "dit" in self.published and not self.has("injection")
+            return STDiT3(config.dit, None if untrained else config.injection)
         if part == "classifier":
             from arlon_cli.models.attribute_classifier import AttributeClassifier
 
@@ -233,9 +302,25 @@ class Checkpoint:
         raise CheckpointError(f"A checkpoint has no part {part}; its parts: {', '.join(PARTS)}.")
 
 
-def _stored(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder) or [folder / WEIGHTS]:
+        if not file.is_file():
+            raise CheckpointError(f"The checkpoint lacks the file {file}.")
+        try:
+            tensors |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is damaged: {error}.") from error
+    return tensors
+
+
+def _stored(config: ModelConfig, part: str, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """What a checkpoint holds of a part's tensors, on the CPU."""
+    adapters_only = part == "dit" and config.published is not None
     stored = {}
     for name, value in tensors.items():
+        if adapters_only and not name.startswith(ADAPTERS):
+            continue
         kept = value.detach().to("cpu", dtype if value.is_floating_point() and value.ndim > 1 else value.dtype)
         stored[name] = kept.contiguous().clone()
     return stored

@@ -66,8 +66,8 @@ def check_codes(path: Path, codes: Tensor, record: CodesRecord, config: ModelCon
             f"{path} holds codes of the model {record.model} {record.model_digest[:12]}, not of {config.name} "
             f"{digest[:12]}; encode the clip again with this model."
         )
-    frames = 4 * config.latent_vqvae.ratio[0]
-    size = (-(-record.num_frames // frames), config.ar.code_height, config.ar.code_width)
+    num_latents = config.video_vae.chunk.latents(record.num_frames)
+    size = (-(-num_latents // config.latent_vqvae.ratio[0]), config.ar.code_height, config.ar.code_width)
     geometry = (config.width, config.height, config.fps)
     if tuple(codes.shape) != size or (record.width, record.height, record.fps) != geometry or record.num_frames < 1:
         raise InputError(

@@ -21,7 +21,7 @@ from torch import Tensor
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.partial import partial_file, remove_leftovers
 
-KINDS = ("codes", "latents", "timings")
+KINDS = ("codes", "latents", "texts", "timings")
 DEFAULT_LIMIT = "10GB"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LAST_RESULT = "last_result.txt"

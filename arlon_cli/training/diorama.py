@@ -337,11 +337,12 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
-        window = longest if step % 4 == 0 else longest // 2 + 1
+        # only a first frame is drawn from the text alone: every second batch has many of them
+        window = (longest, 2, longest // 2 + 1, 2)[step % 4]
         return code_windows(
             codes,
             clips.scenes,
-            batch=max(1, run.scale.ar_frames // window),
+            batch=max(1, run.scale.ar_frames // (window + 1)),  # the text is about as long as a frame
             window=window,
             frames_per_code=VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0],
             draw=random.Random(f"{run.seed} ar {step}"),

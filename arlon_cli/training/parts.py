@@ -14,13 +14,11 @@ from arlon_cli.config import VideoVAEConfig
 from arlon_cli.errors import InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
-from arlon_cli.models.semantic_injection import SemanticInjection
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
-from arlon_cli.storage.checkpoint import Checkpoint, replace_part
+from arlon_cli.storage.checkpoint import ADAPTERS, Checkpoint, replace_part
 from arlon_cli.storage.dataset import find_sources
-from arlon_cli.storage.parts import is_own
 from arlon_cli.storage.store import Store
 from arlon_cli.training import ar, dit, vae, vqvae
 from arlon_cli.training.buckets import Window, halvings
@@ -89,7 +87,8 @@ def train_part(
         on_event=report,
     )
     if work.fresh and not settings.from_scratch:
-        report(f"{settings.part} starts anew: {checkpoint.folder} has none.")
+        learns = "injection" if settings.part in checkpoint.published else settings.part
+        report(f"{learns} starts anew: {checkpoint.folder} has none.")
     pieces = work.pixels() if settings.part == "video_vae" else work.latents()
     if settings.part in _CAPTIONED and not any(piece.caption for piece in pieces):
         raise InputError(f"{data} has no captions; {settings.part} needs a table with `file` and `caption`.")
@@ -115,9 +114,7 @@ def train_part(
     plan.module.load_state_dict(trained.weights)
     plan.finish()
     if processes.rank == 0:
-        tensors = plan.module.state_dict().items()
-        own = {name: value for name, value in tensors if is_own(work.config, settings.part, name)}
-        replace_part(target, checkpoint, settings.part, own, torch.bfloat16)
+        replace_part(target, checkpoint, settings.part, plan.module.state_dict(), torch.bfloat16)
     processes.wait()
     if settings.part in _BUILT_ON:
         report(f"{_BUILT_ON[settings.part]} of this model were made for the {settings.part} before; train them next.")
@@ -225,7 +222,9 @@ def _plan_dit(work: Work, pieces: Sequence[Piece]) -> Plan:
     model = _dit_module(work)
     model.checkpoint_layers = work.checkpoint_layers
     segments = work.config.segments
-    buckets = work.buckets(pieces, halvings(segments.num_latents, segments.overlap + 1), unit=work.unit[1])
+    buckets = work.buckets(
+        pieces, halvings(segments.num_latents, segments.overlap + 1), unit=work.config.video_vae.chunk.num_latents
+    )
 
     def batch_at(index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         windows = work.windows(buckets, index)
@@ -253,11 +252,9 @@ def _dit_module(work: Work) -> STDiT3:
     model = cast(STDiT3, work.checkpoint.load("dit", "cpu", work.precision))
     torch.manual_seed(work.settings.seed)
     if work.fresh or model.injection is None:
-        model.injection = SemanticInjection(
-            config.injection, config.dit.hidden_size, config.dit.patch_size, model.layers
-        )
+        model.inject(config.injection)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_own(config, "dit", name))
+        parameter.requires_grad_(name.startswith(ADAPTERS))
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model.to(work.device)
@@ -271,10 +268,10 @@ def _alike(batches: Iterable[Tensor]) -> Tensor:
 
 def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:
     """How the DiT learns on latents (B, C, T, H, W): as its preset samples, with Open-Sora's shift where it has one."""
-    config, (unit_frames, unit_latents) = work.config, work.unit
+    config = work.config
     shift = 1.0
     if config.sampling.timestep_transform:
-        num_frames = latents.shape[2] // unit_latents * unit_frames
+        num_frames = config.video_vae.chunk.frames(latents.shape[2])
         shift = RectifiedFlow.for_video(8 * latents.shape[3], 8 * latents.shape[4], num_frames).shift
     return dataclasses.replace(
         dit.DIORAMA_DIT,

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, VideoVAEConfig
+from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.models.latent_vqvae import LatentVQVAE
-from arlon_cli.models.opensora_vae import CHUNK_FRAMES, CHUNK_LATENTS
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.dataset import Source
-from arlon_cli.storage.parts import is_own
 from arlon_cli.training.buckets import Buckets, Window
 from arlon_cli.training.prepared import Encoding, Piece, Prepared, Size, codes_key, text_key
 from arlon_cli.training.processes import Processes
@@ -100,12 +98,6 @@ class Work:
         return is_fresh(self.settings.part, self.checkpoint, self.settings.from_scratch)
 
     @property
-    def unit(self) -> tuple[int, int]:
-        """The least number of frames, and of latents that they become, of which a video consists."""
-        opensora = isinstance(self.config.video_vae, OpenSoraVAEConfig)
-        return (CHUNK_FRAMES, CHUNK_LATENTS) if opensora else (VideoVAE.temporal_ratio, 1)
-
-    @property
     def micro_batches(self) -> int:
         return self.settings.batch // self.settings.micro_batch
 
@@ -138,16 +130,17 @@ class Work:
                 pixels = (as_pixels(chunk.to(self.device))[None].to(self.precision) for chunk in chunks)
                 return torch.cat(list(load().encode_stream(pixels)), dim=2)[0].half().cpu()
 
-        unit = self.unit[0]
+        unit = self.config.video_vae.chunk.num_frames
         return self.prepared.pieces(
             self.sources, Encoding("latents", self.digest("video_vae"), unit, _LATENT_FRAMES, axis=1, encode=encode)
         )
 
     def pixels(self) -> list[Piece]:
         """The data set as pieces of frames."""
+        unit = self.config.video_vae.chunk.num_frames
         return self.prepared.pieces(
             self.sources,
-            Encoding("pixels", "", self.unit[0], _PIXEL_FRAMES, axis=0, encode=lambda frames: torch.from_numpy(frames)),
+            Encoding("pixels", "", unit, _PIXEL_FRAMES, axis=0, encode=lambda frames: torch.from_numpy(frames)),
         )
 
     def texts(self, pieces: Sequence[Piece]) -> Callable[[Sequence[str]], tuple[Tensor, Tensor]]:
@@ -190,7 +183,7 @@ class Work:
         with torch.device("meta"):
             learns = {name for name, parameter in make().named_parameters() if parameter.requires_grad}
         for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name in learns and is_own(self.config, part, name))
+            parameter.requires_grad_(name in learns)
         return module.to(self.device)
 
 
@@ -200,8 +193,9 @@ def check_settings(settings: PartSettings, checkpoint: Checkpoint, processes: Pr
     if part == "video_vae" and not isinstance(config.video_vae, VideoVAEConfig):
         raise InputError(f"{config.name} has Open-Sora's own video VAE, which stays as it is; train vqvae, ar or dit.")
     for needed in _LEARNS_FROM[part]:
-        if not hasattr(config.published, needed) and not checkpoint.has(needed):
+        if needed not in checkpoint.published and not checkpoint.has(needed):
             raise CheckpointError(f"{checkpoint.folder} has no {needed}, from which {part} learns; train that first.")
+    checkpoint.check(*(needed for needed in (part, *_LEARNS_FROM[part]) if needed in checkpoint.published))
     if settings.batch % settings.micro_batch:
         raise InputError(f"A batch of {settings.batch} does not divide into micro-batches of {settings.micro_batch}.")
     if settings.batch // settings.micro_batch % processes.count:

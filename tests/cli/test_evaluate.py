@@ -42,13 +42,16 @@ def test_a_folder_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["mean"]["temporal_flickering"] == pytest.approx(middle)
 
 
-def test_a_table_with_names_and_means(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["evaluate", str(folder / "still.mp4"), str(folder)]) == 0
+def test_a_table_with_names_and_means(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert run(["evaluate", "videos/still.mp4", "videos"]) == 0
     out, err = capsys.readouterr()
     assert "proxy" in out
-    assert out.count("still.mp4") == 2
+    assert out.count("videos/still.mp4") == 2
     assert "mean" in out
-    assert f"Measuring {folder / 'still.mp4'}" in err
+    assert "Measuring videos/still.mp4" in err
 
 
 def test_seams_of_what_arlon_made(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +96,15 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["missing.mp4"], "no file missing.mp4"),
         (["--heldout", "--clips", "1"], "--clips is 1"),
         (["--heldout", "--frames", "1"], "--frames is 1"),
+        (["a.mp4", "--html", "report.txt"], "ends in .html"),
+        (["a.mp4", "--suite", "paper"], "or else give --heldout or --suite"),
+        (["--suite", "other"], "no suite 'other'"),
+        (["--suite", "paper", "--only", "figure-8"], "no experiment 'figure-8'"),
+        (["--suite", "paper", "--frames", "23"], "--frames is 23"),
+        (["--suite", "paper", "--prompts", "1"], "--prompts is 1"),
+        (["--heldout", "--only", "table-1"], "are for --suite"),
+        (["--heldout", "--export-vbench", "out"], "videos or folders to export"),
+        (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
     ],
 )
@@ -104,3 +116,62 @@ def test_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureF
 def test_a_folder_without_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(tmp_path)]) == 2
     assert "no video in the folder" in capsys.readouterr().err
+
+
+def test_a_report_of_videos(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.html"
+    command = ["evaluate", str(folder), "--html", str(report), "-q"]
+    assert run([*command, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["videos"]) == 2
+    page = report.read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    assert page.count("<svg") == 6
+    assert all(text in page for text in ("still.mp4", "flickering.mp4", "temporal flickering"))
+    assert run(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert report.read_text(encoding="utf-8") == page
+    assert run([*command, "--overwrite"]) == 0
+
+
+def test_the_papers_experiments_are_done_once(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--suite", "paper", "--model", str(tiny_checkpoint), "--prompts", "2", "--frames", "24"]
+    command += ["--only", "figure-15", "--only", "table-1", "--results", "found", "--json"]
+    assert run([*command, "--html", "report.html"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert list(found["experiments"]) == ["table-1", "figure-15"]
+    modes = {row["clips"]: row for row in found["experiments"]["table-1"]}
+    assert list(modes) == ["painted", "with codes", "without codes", "FreeNoise's noise"]
+    numbers = [{name: value for name, value in row.items() if name != "clips"} for row in modes.values()]
+    assert all(one != other for i, one in enumerate(numbers) for other in numbers[:i])
+    own, other = found["experiments"]["figure-15"][1:3]
+    assert own != {**other, "rendered from": own["rendered from"]}
+    assert "table-1: prompt 0" in err
+    page = (here / "report.html").read_text(encoding="utf-8")
+    assert "Table 1: long videos" in page
+    assert "Table 3: variants of training" in page
+    assert len((here / "found" / "rows.jsonl").read_text().splitlines()) == 2 * 4 + 2 * 4
+    assert run(command) == 0
+    assert capsys.readouterr() == (out, "")  # nothing was left to do
+
+
+def test_an_export_for_vbench(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in ("0", "1"):
+        arguments = ["--frames", "8", "--seed", seed, "-q", "--model", str(tiny_checkpoint)]
+        assert run(["generate", "a red hill", *arguments]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", ".", "--export-vbench", "out"]) == 0
+    assert capsys.readouterr().out == "out\n"
+    names = sorted(path.name for path in (here / "out" / "videos").iterdir())
+    assert names == ["a red hill-0.mp4", "a red hill-1.mp4"]
+    assert (here / "out" / "videos" / names[0]).read_bytes() == (here / "a-red-hill-0.mp4").read_bytes()
+    assert run(["evaluate", "a-red-hill-0.mp4", "--export-vbench", "out"]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_only_what_says_its_prompt_is_exported(folder: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(folder), "--export-vbench", "out"]) == 2
+    assert "does not say what its prompt was" in capsys.readouterr().err
+    assert not (here / "out").exists()

@@ -7,6 +7,7 @@ import pytest
 from arlon_cli.errors import InputError
 from arlon_cli.evaluation.appearance import (
     appearance,
+    by_segment,
     colour_drift,
     lab_colour,
     seam_ratio,
@@ -75,6 +76,19 @@ def test_sharpness_falls_by_blur_and_not_by_contrast() -> None:
     assert sharpness_ratio(appearance([sharp, sharp, faded, faded]), 2) == pytest.approx(1.0, abs=0.05)
     assert sharpness_ratio(appearance([blurred, sharp]), 1) > 1.25
     assert sharpness_ratio(appearance(still(4)), 2) == 1.0
+
+
+def test_segments_are_compared_with_the_first() -> None:
+    sharp = texture()
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 1.5)
+    clip = appearance([sharp, sharp, blurred, blurred, blurred, sharp])
+    drift, sharpness = by_segment(clip, (0, 2, 5))
+    assert drift[0] == drift[2] == pytest.approx(0)
+    assert list(sharpness[[0, 2]]) == pytest.approx([1.0, 1.0])
+    assert sharpness[1] == pytest.approx(sharpness_ratio(appearance([sharp, blurred]), 1))
+    drift, sharpness = by_segment(appearance([*still(2, (255, 255, 255)), *still(2, (0, 0, 0))]), (0, 2))
+    assert list(drift) == pytest.approx([0, 100], abs=0.01)
+    assert list(sharpness) == [1.0, 1.0]
 
 
 def test_one_frame_is_too_short() -> None:

@@ -37,6 +37,20 @@ def test_movement_is_sampled_at_8_a_second_and_relative_to_the_threshold() -> No
     assert len(moved) == 8
     assert moved == pytest.approx(np.full(8, 2.0), rel=0.15)
     assert len(movement(frames, 8, optical_flow())) == 24
+    slow = movement(shifting([6 * i for i in range(9)]), 4, optical_flow())  # 4 a second: twice the threshold
+    assert slow == pytest.approx(np.full(8, 1.0), rel=0.15)
+
+
+def test_the_longest_5_percent_of_the_vectors_count() -> None:
+    frames = np.zeros((2, 100, 200, 3), np.uint8)
+
+    def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        vectors = np.zeros((100, 200, 2), np.float32)
+        vectors.reshape(-1, 2)[: 20000 // 25] = (3.0, 4.0)  # 4 % of them are 5 pixels long, and the rest 0
+        return vectors
+
+    assert len(movement(frames, 24, flow)) == 0  # the second frame is not sampled
+    assert movement(frames, 8, flow) == pytest.approx([5 * 0.8 / (6 * 100 / 256)])
 
 
 def test_what_is_dynamic() -> None:

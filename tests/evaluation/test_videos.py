@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from arlon_cli.evaluation.videos import END_FRAMES, Seams, mean_metrics, video_metrics
+from arlon_cli.evaluation.videos import END_FRAMES, Seams, mean_metrics, measure_video
 
 
 def test_a_still_clip_with_one_changed_end() -> None:
     frames = np.full((3 * END_FRAMES, 32, 32, 3), 80, np.uint8)
     frames[2 * END_FRAMES :] = 200  # a cut where the last stretch begins
-    found = video_metrics(lambda: frames, 24, Seams(joins=(END_FRAMES,), cuts=(2 * END_FRAMES,)))
+    found = measure_video(lambda: frames, 24, Seams(joins=(END_FRAMES,), cuts=(2 * END_FRAMES,))).metrics
     assert found["dynamic_degree_proxy"] == 0.0
     assert found["motion_smoothness_proxy"] == pytest.approx(1.0, abs=0.01)
     assert found["seam_ratio"] == 1.0
@@ -19,8 +19,15 @@ def test_a_still_clip_with_one_changed_end() -> None:
 
 def test_without_known_joins_there_is_no_seam_ratio() -> None:
     frames = np.zeros((4, 32, 32, 3), np.uint8)
-    assert video_metrics(lambda: frames, 24)["seam_ratio"] is None
-    assert video_metrics(lambda: frames, 24, Seams(joins=(), cuts=(2,)))["seam_ratio"] is None
+    assert measure_video(lambda: frames, 24).metrics["seam_ratio"] is None
+    assert measure_video(lambda: frames, 24, Seams(joins=(), cuts=(2,))).metrics["seam_ratio"] is None
+
+
+def test_consistency_is_that_of_the_features_that_are_given() -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    assert measure_video(lambda: frames, 24).metrics["subject_consistency_proxy"] is None
+    same = measure_video(lambda: frames, 24, features=[np.ones((4, 3))]).metrics
+    assert same["subject_consistency_proxy"] == pytest.approx(1.0)
 
 
 def test_means_leave_out_what_is_missing() -> None:

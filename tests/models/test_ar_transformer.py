@@ -15,6 +15,7 @@ CONFIG = ARConfig(
     code_width=3,
     window_frames=4,
     previous_frame_input=True,
+    text_mean_input=True,
     width=16,
     num_layers=2,
     num_heads=2,
@@ -88,20 +89,23 @@ def test_text_tokens_see_later_text_tokens(model: ARTransformer, text: Tensor, c
     assert text.grad[0, 4:].abs().max() == 0
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("prefilled", [0, 1, 3])
 @pytest.mark.parametrize("mask", [TEXT_MASK, TEXT_MASK[:1].expand(2, -1)], ids=["ragged", "even"])
 def test_cached_logits_equal_the_whole_forward(
-    model: ARTransformer, text: Tensor, codes: Tensor, prefilled: int, mask: Tensor
+    model: ARTransformer, text: Tensor, codes: Tensor, prefilled: int, count: int, mask: Tensor
 ) -> None:
     codes = codes[:1].expand(2, -1, -1, -1)
     with torch.no_grad():
         whole = model(text, mask, codes)
         cache = model.prefill_text(text, mask, 4)
         model.prefill(codes[0], cache)  # what another window left behind does not matter
-        logits = [model.prefill(codes[0, :prefilled], cache)]
-        for token in model.targets(codes)[0, prefilled * TOKENS : -1].split(1):
-            logits.append(model.step(token, cache))
-    torch.testing.assert_close(torch.stack(logits, 1), whole[:, prefilled * TOKENS :], atol=1e-5, rtol=1e-4)
+        logits = [model.prefill(codes[0, :prefilled], cache).unsqueeze(1)]
+        for tokens in model.targets(codes)[0, prefilled * TOKENS : -1].split(count):
+            model.step(torch.tensor([3]), cache)
+            cache.length -= 1  # a token that is taken back leaves no trace
+            logits.append(model.step(tokens, cache))
+    torch.testing.assert_close(torch.cat(logits, 1), whole[:, prefilled * TOKENS :], atol=1e-5, rtol=1e-4)
 
 
 def test_cache_holds_the_request_and_no_padding(model: ARTransformer, text: Tensor) -> None:
@@ -160,6 +164,7 @@ def _started(model: ARTransformer, cache):
                 code_width=8,
                 window_frames=20,
                 previous_frame_input=True,
+                text_mean_input=True,
                 width=1024,
                 num_layers=12,
                 num_heads=16,

@@ -65,7 +65,6 @@ TINY = OpenSoraVAEConfig(
 
 @pytest.fixture(scope="module")
 def tiny() -> OpenSoraVAE:
-    pytest.importorskip("diffusers")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return OpenSoraVAE(TINY).eval().requires_grad_(False)
@@ -129,7 +128,6 @@ def test_sizes_that_do_not_fit_are_named(tiny: OpenSoraVAE) -> None:
 
 
 def test_the_whole_vae_has_the_published_parts() -> None:
-    pytest.importorskip("diffusers")
     assert isinstance(OPENSORA_V1_2.video_vae, OpenSoraVAEConfig)
     with torch.device("meta"):
         vae = OpenSoraVAE(OPENSORA_V1_2.video_vae)

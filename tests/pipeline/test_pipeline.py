@@ -8,7 +8,7 @@ import torch
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.pipeline.pipeline import Pipeline, Progress, segment_noise
+from arlon_cli.pipeline.pipeline import Pipeline, Progress, rescheduled_noise, segment_noise
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -215,6 +215,27 @@ def test_noise_depends_on_seed_and_segment(tiny_config: ModelConfig) -> None:
     assert torch.equal(noise, segment_noise(tiny_config, 1, 0))
     assert not torch.equal(noise, segment_noise(tiny_config, 1, 1))
     assert not torch.equal(noise, segment_noise(tiny_config, 2, 0))
+
+
+def test_rescheduled_noise_is_that_of_the_first_segment(tiny_config: ModelConfig) -> None:
+    length, overlap = tiny_config.segments.num_latents, tiny_config.segments.overlap
+    first = segment_noise(tiny_config, 1, 0)
+    segments = [rescheduled_noise(tiny_config, 1, index) for index in range(4)]
+    assert torch.equal(segments[0], first)
+    for before, after in pairwise(segments):
+        assert torch.equal(before[:, :, length - overlap :], after[:, :, :overlap])
+        new = {latent.numpy().tobytes() for latent in after[0, :, overlap:].unbind(1)}
+        assert new == {latent.numpy().tobytes() for latent in before[0, :, : length - overlap].unbind(1)}
+    assert torch.equal(segments[3], rescheduled_noise(tiny_config, 1, 3))
+
+
+def test_rescheduled_noise_makes_another_video_from_the_second_segment_on(pipeline: Recorded) -> None:
+    settings = replace(SETTINGS, use_ar=False)
+    one = pipeline.video(HILL, settings)
+    other = pipeline.video(HILL, replace(settings, reschedule_noise=True))
+    new = 4 * pipeline.config.segments.num_latents
+    assert np.array_equal(one[:new], other[:new])
+    assert not np.array_equal(one[new:], other[new:])
 
 
 def test_metadata_names_the_last_segment(pipeline: Recorded) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.sampling import autoregressive
 from arlon_cli.sampling.autoregressive import Span, draft, frames_in_window
 
 CONFIG = ARConfig(
@@ -17,6 +18,7 @@ CONFIG = ARConfig(
     code_width=3,
     window_frames=4,
     previous_frame_input=True,
+    text_mean_input=True,
     width=16,
     num_layers=2,
     num_heads=2,
@@ -71,6 +73,19 @@ def test_longer_draft_starts_with_the_shorter(model: ARTransformer, texts: Tenso
     for num_frames in (1, 3, 4, 5, 8, 11):
         assert torch.equal(collect(model, span(texts[0], num_frames), **settings), long[:num_frames])
     assert torch.equal(collect(model, span(texts[0], 11), span(texts[1], 2, 3), **settings), long[:13])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.2, 1.0])
+def test_guessing_changes_no_code(
+    model: ARTransformer, texts: Tensor, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.double()
+    settings = {"null": null(texts), "temperature": temperature}
+    guessed = collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings)
+    monkeypatch.setattr(autoregressive, "_GUESSES", 0)
+    assert torch.equal(collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings), guessed)
+    stay = (guessed[1:] == guessed[:-1]).float().mean()
+    assert 0 < stay < 1  # so some guesses were right and some wrong
 
 
 def test_same_seed_same_codes_other_seed_others(model: ARTransformer, texts: Tensor) -> None:

@@ -19,6 +19,7 @@ AR = ARConfig(
     code_width=2,
     window_frames=3,
     previous_frame_input=True,
+    text_mean_input=True,
     width=32,
     num_layers=2,
     num_heads=2,

@@ -2,8 +2,8 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from arlon_cli.config import OPENSORA_V1_2, ModelConfig, OpenSoraVAEConfig, PublishedParts, SegmentConfig
+from arlon_cli.config import ModelConfig
 from arlon_cli.errors import CheckpointError, InputError
-from arlon_cli.models.opensora_vae import OpenSoraVAE
-from arlon_cli.models.stdit import STDiT3
-from arlon_cli.storage.checkpoint import Checkpoint, save_checkpoint
-from arlon_cli.storage.parts import is_own
+from arlon_cli.storage.checkpoint import ADAPTERS, WEIGHTS, Checkpoint, save_checkpoint
 from arlon_cli.storage.store import Store
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.parts import train_part
@@ -139,69 +136,59 @@ def test_micro_batches_are_one_batch(videos: Path, tmp_path: Path, tiny_checkpoi
     assert [line["step"] for line in found[1]] == [1, 6]
 
 
-@pytest.fixture
-def published(tmp_path: Path, tiny_config: ModelConfig, tiny_modules: dict[str, nn.Module]) -> Path:
-    """A checkpoint whose DiT is said to have been published."""
-    config = replace(tiny_config, published=PublishedParts("t5", "vae", "dit"))
-    save_checkpoint(tmp_path / "published", config, tiny_modules, torch.float32)
-    return tmp_path / "published"
-
-
 def test_around_a_published_backbone_only_adapters_learn_and_are_saved(
-    videos: Path, tmp_path: Path, published: Path
+    videos: Path, tmp_path: Path, tiny_arlon: Path
 ) -> None:
-    folder = train(videos, tmp_path / "run", published, "dit", num_steps=20, learning_rate=1e-2)
-    before, after = Checkpoint(published).tensors("dit"), Checkpoint(folder).tensors("dit")
-    assert after.keys() == {name for name in before if name.startswith(("injection.", "linear_estimate."))}
-    assert any(not torch.equal(value.float(), before[name]) for name, value in after.items())
+    before = Checkpoint(tiny_arlon)
+    after = Checkpoint(train(videos, tmp_path / "run", tiny_arlon, "dit", num_steps=20, learning_rate=1e-2))
+    stored = load_file(after.folder / "dit" / WEIGHTS)
+    assert stored.keys() == load_file(tiny_arlon / "dit" / WEIGHTS).keys()
+    old, new = before.tensors("dit"), after.tensors("dit")
+    changed = {name for name, value in new.items() if not torch.equal(value.float(), old[name].float())}
+    assert changed and changed <= stored.keys()
     state = load_file(tmp_path / "run" / "state.safetensors")
-    config = Checkpoint(published).config
     parameters = {name.removeprefix("average.") for name in state if name.startswith("average.")}
-    assert parameters and all(is_own(config, "dit", name) for name in parameters)
+    assert parameters and all(name.startswith(ADAPTERS) for name in parameters)
     assert state.keys() >= {f"optimizer.exp_avg.{name}" for name in parameters}
     assert "module.spatial_blocks.0.attn.qkv.weight" not in state
 
 
-def test_a_model_around_open_soras_parts_is_trained_in_turn(
-    videos: Path, tmp_path: Path, tiny_config: ModelConfig, tiny_modules: dict[str, nn.Module]
-) -> None:
-    """Its VAE's chunks of 17 frames, `pred_sigma`, its timesteps; what it publishes is no part of our checkpoint."""
-    pytest.importorskip("diffusers")
-    assert isinstance(OPENSORA_V1_2.video_vae, OpenSoraVAEConfig)
-    ratio = (4, 2, 2)
-    config = replace(
-        tiny_config,
-        video_vae=replace(
-            OPENSORA_V1_2.video_vae,
-            spatial=replace(
-                OPENSORA_V1_2.video_vae.spatial, widths=(4, 4, 4, 4), num_res_blocks=1, num_groups=2, micro_batch=4
-            ),
-            temporal=replace(OPENSORA_V1_2.video_vae.temporal, filters=4, num_res_blocks=1, num_groups=2),
-        ),
-        latent_vqvae=replace(tiny_config.latent_vqvae, ratio=ratio),
-        latent_vqvae_coarse=replace(tiny_config.latent_vqvae_coarse, ratio=(4, 4, 4)),
-        dit=replace(tiny_config.dit, pred_sigma=True),
-        injection=replace(OPENSORA_V1_2.injection, layers=(0,)),
-        segments=SegmentConfig(num_latents=10, overlap=5),
-        sampling=OPENSORA_V1_2.sampling,
-        published=PublishedParts("t5", "vae", "dit"),
-    )
-    torch.manual_seed(0)
-    modules = {
-        "text_encoder": tiny_modules["text_encoder"],
-        "video_vae": OpenSoraVAE(config.video_vae),  # type: ignore[arg-type]
-        "dit": STDiT3(config.dit, config.injection),
-    }
-    model = tmp_path / "model"
-    save_checkpoint(model, config, modules, torch.float32)
+def test_adapters_learn_on_from_those_of_the_checkpoint(videos: Path, tmp_path: Path, tiny_arlon: Path) -> None:
+    """With hardly a step, what was there is still there; from scratch, it is not."""
+    old = load_file(tiny_arlon / "dit" / WEIGHTS)
+    matrices = [name for name, value in old.items() if value.ndim > 1]
+    for from_scratch in (False, True):
+        run = tmp_path / f"{from_scratch}"
+        few = {"num_steps": 1, "learning_rate": 1e-9, "from_scratch": from_scratch}
+        new = load_file(train(videos, run, tiny_arlon, "dit", **few) / "dit" / WEIGHTS)
+        near = [torch.allclose(new[name].float(), old[name], atol=1e-3, rtol=0.01) for name in matrices]
+        assert any(near) != from_scratch
+        assert all(near) != from_scratch
+
+
+def test_a_model_of_published_parts_alone_is_trained_in_turn(videos: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    """Open-Sora's chunks of 17 frames, `pred_sigma`, its timesteps; what is published is no part of our checkpoints."""
     with pytest.raises(InputError, match="has Open-Sora's own video VAE, which stays as it is"):
-        train(videos, tmp_path / "vae", model, "video_vae")
-    for part in ("latent_vqvae", "latent_vqvae_coarse", "ar"):
-        model = train(videos, tmp_path / part, model, part, num_steps=2)
-    trained = Checkpoint(train(videos, tmp_path / "dit", model, "dit", num_steps=2))
-    assert all(trained.has(part) for part in ("latent_vqvae", "latent_vqvae_coarse", "ar", "dit"))
-    assert all(name.startswith("injection.") for name in trained.tensors("dit"))
-    assert all(math.isfinite(loss) for part in ("latent_vqvae", "ar", "dit") for loss in losses(tmp_path / part))
+        train(videos, tmp_path / "vae", tiny_backbone, "video_vae")
+    model = tiny_backbone
+    for part in ("latent_vqvae", "latent_vqvae_coarse", "ar", "dit"):
+        said: list[str] = []
+        model = train(videos, tmp_path / part, model, part, num_steps=2, on_event=said.append)
+        assert any(f"{'injection' if part == 'dit' else part} starts anew" in message for message in said)
+        assert all(math.isfinite(loss) for loss in losses(tmp_path / part))
+    parts = {file.relative_to(model).parts[0] for file in Checkpoint(model).files()}
+    assert parts == {"config.json", "latent_vqvae", "latent_vqvae_coarse", "ar", "dit"}
+    assert all(name.startswith("injection.") for name in load_file(model / "dit" / WEIGHTS))
+    assert Checkpoint(model).load("dit", "cpu", torch.float32)
+
+
+def test_published_parts_that_are_not_whole_are_to_be_pulled(
+    videos: Path, tmp_path: Path, tiny_arlon: Path, offline_hub: Path
+) -> None:
+    shutil.rmtree(offline_hub / "models--tiny--dit")
+    with pytest.raises(CheckpointError, match=r"no whole copy of tiny/dit\. `arlon models pull"):
+        train(videos, tmp_path / "run", tiny_arlon, "dit")
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_that_do_not_fit_are_refused(videos: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -1,0 +1,146 @@
+"""What `arlon evaluate` does with videos."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from arlon_cli.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from arlon_cli.config import ModelConfig
+    from arlon_cli.evaluation.overview import Video
+    from arlon_cli.evaluation.videos import Seams
+    from arlon_cli.models.attribute_classifier import AttributeClassifier
+    from arlon_cli.pipeline.shots import Shot
+    from arlon_cli.storage.metadata import VideoMetadata
+
+    Embed = Callable[[Path], Iterator[np.ndarray]]
+    """the path of a video -> features of its frames, in chunks (n, D)"""
+
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
+_CHUNK = 64  # frames in memory
+_SHEET_FRAMES, _SHEET_HEIGHT = 8, 128
+
+
+def video_files(paths: Iterable[Path]) -> list[Path]:
+    """The videos named, and those in the folders named. Raises InputError where there is none."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in _VIDEO_SUFFIXES)
+        if not inside:
+            raise InputError(f"There is no video in the folder {path}.")
+        files += inside
+    return files
+
+
+def measure_videos(
+    files: Sequence[Path], model: str | None, with_sheets: bool, on_event: Callable[[str], None]
+) -> "list[Video]":
+    """Measure videos one after the other; `model` is the one that made them. Raises InputError."""
+    embed = _reader(model)
+    return [_measure(path, model, embed, with_sheets, on_event) for path in files]
+
+
+def _reader(model: str | None) -> "Embed | None":
+    """What gives a video's features, by the classifier of the model that is named, else of the default one.
+
+    None where the default model is not installed, or the model has no classifier.
+    """
+    import numpy as np
+    import torch
+
+    from arlon_cli.evaluation.prompts import features
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.video import read_frames
+    from arlon_cli.storage.weights import find_weights
+
+    try:
+        checkpoint = Checkpoint(find_weights(model or "diorama"))
+    except CheckpointError:
+        if model is not None:
+            raise
+        return None
+    if not checkpoint.has("classifier"):
+        return None
+    classifier = cast("AttributeClassifier", checkpoint.load("classifier", "cpu", torch.float32))
+    config = checkpoint.config
+
+    def embed(path: Path) -> "Iterator[np.ndarray]":
+        frames = read_frames(path, width=config.width, height=config.height)
+        while chunk := list(islice(frames, _CHUNK)):
+            yield features(classifier, np.stack(chunk))
+
+    return embed
+
+
+def _measure(
+    path: Path, model: str | None, embed: "Embed | None", with_sheet: bool, on_event: Callable[[str], None]
+) -> "Video":
+    from arlon_cli.evaluation.overview import Video
+    from arlon_cli.evaluation.videos import measure_video
+    from arlon_cli.storage.metadata import VideoMetadata
+    from arlon_cli.storage.video import probe, read_frames
+
+    on_event(f"Measuring {path}")
+    found = probe(path)
+    made = VideoMetadata.from_json(found.comment)
+    config = None if made is None else _config(made, model)
+    seams = None
+    if made is not None and config is not None:
+        from arlon_cli.pipeline.shots import Shot
+
+        seams = seams_of([Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots], config)
+
+    def read() -> "Iterator[np.ndarray]":
+        return read_frames(path, width=found.width, height=found.height)
+
+    measured = measure_video(read, found.fps, seams, None if embed is None else embed(path))
+    return Video(str(path), measured, seams, _sheet(path, found.width / found.height) if with_sheet else None)
+
+
+def _sheet(path: Path, shape: float) -> bytes:
+    """A PNG of a few frames of a video, `shape` times as wide as high."""
+    from arlon_cli.storage.sheet import ContactSheet, sheet_png
+    from arlon_cli.storage.video import probe, read_frames
+
+    sheet = ContactSheet(probe(path).num_frames, columns=_SHEET_FRAMES, rows=1)
+    for frame in read_frames(path, width=round(shape * _SHEET_HEIGHT), height=_SHEET_HEIGHT):
+        sheet.add(frame[None])
+    return sheet_png(sheet.rows())
+
+
+def _config(made: "VideoMetadata", model: str | None) -> "ModelConfig | None":
+    """The model that made a video; None where it is neither a preset nor the one named."""
+    from arlon_cli.config import PRESETS
+    from arlon_cli.storage.weights import find_weights, read_config
+
+    configs = dict(PRESETS)
+    if model is not None:
+        named = read_config(find_weights(model))
+        configs[named.name] = named
+    return configs.get(made.model)
+
+
+def seams_of(shots: Sequence["Shot"], config: "ModelConfig") -> "Seams":
+    """Where a video of these shots was put together."""
+    from arlon_cli.evaluation.videos import Seams
+    from arlon_cli.pipeline.segments import plan_segments
+    from arlon_cli.pipeline.shots import scenes_of
+
+    chunk = config.video_vae.chunk
+    joins: list[int] = []
+    cuts: list[int] = []
+    start = 0
+    for scene in scenes_of(shots):
+        cuts += [start] if start else []
+        num_frames = sum(shot.num_frames for shot in scene)
+        later = plan_segments(chunk.latents(num_frames), config.segments)[1:]
+        joins += [start + chunk.frames(segment.start + segment.overlap) for segment in later]
+        start += num_frames
+    return Seams(tuple(joins), tuple(cuts))
