@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -31,6 +32,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import save_checkpoint
+from arlon_cli.storage.video import VideoWriter
 
 TINY = replace(
     DIORAMA,
@@ -104,6 +106,7 @@ TINY_OPENSORA = replace(
     sampling=replace(OPENSORA_V1_2.sampling, num_steps=2),
     published=PublishedParts(text_encoder="tiny/t5", video_vae="tiny/vae", dit="tiny/dit"),
 )
+VIDEO_CAPTIONS = {"red.mp4": "a red hill", "blue.mp4": "a blue sea", "wide.mp4": "snow under a hill"}
 WORDS = ("a", "red", "blue", "hill", "sea", "under", "snow")
 
 
@@ -125,6 +128,16 @@ def tiny_parts(config: ModelConfig) -> dict[str, nn.Module]:
     return parts
 
 
+def write_video(path: Path, *, num_frames: int, width: int, height: int, fps: float, seed: int) -> None:
+    """A soft pattern that moves."""
+    phases = np.random.default_rng(seed).uniform(0, 6, 3)
+    time, y, x = np.ogrid[:num_frames, :height, :width]
+    waves = [128 + 100 * np.sin(x / 5 + y / 7 + time / 6 + phase) for phase in phases]
+    frames = np.stack(waves, axis=-1).astype(np.uint8)
+    with VideoWriter(path, width=width, height=height, fps=fps, comment="") as writer:
+        writer.write(frames)
+
+
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """The tiny model's configuration."""
@@ -142,6 +155,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_modules: dict
     """The folder of a tiny checkpoint; not to be changed."""
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     save_checkpoint(folder, TINY, tiny_modules, torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with captions.csv of three videos and one file that is none; not to be changed."""
+    folder = tmp_path_factory.mktemp("data")
+    write_video(folder / "red.mp4", num_frames=60, width=32, height=32, fps=24, seed=0)
+    write_video(folder / "blue.mp4", num_frames=30, width=48, height=40, fps=12, seed=1)
+    write_video(folder / "wide.mp4", num_frames=48, width=96, height=48, fps=24, seed=2)
+    (folder / "bad.mp4").write_bytes(b"no video" * 100)
+    rows = [f"{name},{caption}\n" for name, caption in {**VIDEO_CAPTIONS, "bad.mp4": "nothing"}.items()]
+    (folder / "captions.csv").write_text("file,caption\n" + "".join(rows))
     return folder
 
 
@@ -213,6 +239,7 @@ def tiny_arlon(offline_hub: Path, tmp_path: Path) -> Path:
             "latent_vqvae": LatentVQVAE(TINY_OPENSORA.latent_vqvae),
             "ar": ARTransformer(TINY_OPENSORA.ar),
             "dit": dit,
+            "latent_vqvae_coarse": LatentVQVAE(TINY_OPENSORA.latent_vqvae_coarse),
         }
     save_checkpoint(tmp_path / "arlon", TINY_OPENSORA, parts, torch.float32)
     return tmp_path / "arlon"

@@ -65,7 +65,7 @@ def test_only_the_command_line_prints() -> None:
 def test_help_and_presets_need_no_torch() -> None:
     code = (
         "import sys; from arlon_cli.cli.app import run; import arlon_cli.config\n"
-        "commands = ['generate', 'extend', 'encode', 'decode', 'train diorama', 'evaluate', 'bench']\n"
+        "commands = ['generate', 'extend', 'encode', 'decode', 'train diorama', 'train dit', 'evaluate', 'bench']\n"
         "for line in ('--help', *(f'{command} --help' for command in commands), '--version'): run(line.split())\n"
         "found = {'torch', 'numpy', 'transformers', 'rich'} & sys.modules.keys()\n"
         "sys.exit(f'imported {found}' if found else 0)"

@@ -1,10 +1,13 @@
 """`arlon train`: make weights."""
 
 import math
+import re
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +15,58 @@ from arlon_cli.cli import options
 from arlon_cli.cli.console import Interrupted, print_line, print_result
 from arlon_cli.errors import InputError
 
+if TYPE_CHECKING:
+    from arlon_cli.config import ModelConfig
+
 app = typer.Typer(help="Make weights.", no_args_is_help=True)
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder of videos with one .csv or .jsonl of captions, whose columns (fields) are `file`, relative to "
+        "it, and `caption`; or that table; or WebDataset shards: a .tar or a folder of them, samples of a video and "
+        "its caption as .txt, or as `caption` in .json. Captions are for ar and dit; vae and vqvae take bare videos "
+        "too.",
+        show_default=False,
+    ),
+]
+Run = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of the run, with its checkpoint; goes on where one stopped.")
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Length of the training.  [default: the preset's]")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Clips a step, over all processes together.  [default: the preset's]")
+]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option("--micro-batch", help="Clips that a process works on at once.  [default: its share of the batch]"),
+]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.  [default: the preset's]")]
+FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Begin with new weights, not the model's.")]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        help="What clips are scaled to cover and cut to; of several, each clip takes that nearest to its own.  "
+        "[default: the model's]",
+    ),
+]
+SaveMemory = Annotated[
+    bool | None,
+    typer.Option(
+        "--checkpoint-layers/--keep-activations",
+        help="Compute activations again for the gradient, or keep them.  [default: again at the paper's scale]",
+    ),
+]
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        "--prepared",
+        envvar="ARLON_PREPARED_DIR",
+        help="Where latents and text features of the data are kept.  [default: in the cache]",
+    ),
+]
 
 
 @app.callback()
@@ -39,6 +93,198 @@ def diorama(
 
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
+    with _stoppable() as stop:
+        checkpoint = recipe.train_diorama(
+            output,
+            minutes=minutes,
+            device=place,
+            precision=precision,
+            seed=seed or 0,
+            on_event=_silent if quiet else print_line,
+            stop=stop,
+        )
+    print_result(checkpoint, {"minutes": minutes, "seed": seed or 0}, as_json)
+
+
+@app.command()
+def vae(
+    data: Data,
+    output: Run,
+    model: options.Model = "diorama",
+    steps: Steps = None,
+    batch: Batch = None,
+    micro_batch: MicroBatch = None,
+    lr: Rate = None,
+    from_scratch: FromScratch = False,
+    size: Sizes = None,
+    prepared: Prepared = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the video VAE on your videos; prints the new checkpoint's path."""
+    _train("video_vae", **locals())
+
+
+@app.command()
+def vqvae(
+    data: Data,
+    output: Run,
+    model: options.Model = "diorama",
+    coarse: Annotated[bool, typer.Option("--coarse", help="The coarser one, whose F the DiT is trained on.")] = False,
+    steps: Steps = None,
+    batch: Batch = None,
+    micro_batch: MicroBatch = None,
+    lr: Rate = None,
+    from_scratch: FromScratch = False,
+    size: Sizes = None,
+    prepared: Prepared = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a latent VQ-VAE on your videos, the AR model's or the coarser one; prints the new checkpoint's path."""
+    given = locals()
+    _train("latent_vqvae_coarse" if given.pop("coarse") else "latent_vqvae", **given)
+
+
+@app.command()
+def ar(
+    data: Data,
+    output: Run,
+    model: options.Model = "diorama",
+    steps: Steps = None,
+    batch: Batch = None,
+    micro_batch: MicroBatch = None,
+    lr: Rate = None,
+    from_scratch: FromScratch = False,
+    checkpoint_layers: SaveMemory = None,
+    prepared: Prepared = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the AR Transformer on your captioned videos; prints the new checkpoint's path."""
+    _train("ar", **locals())
+
+
+@app.command()
+def dit(
+    data: Data,
+    output: Run,
+    model: options.Model = "diorama",
+    steps: Steps = None,
+    batch: Batch = None,
+    micro_batch: MicroBatch = None,
+    lr: Rate = None,
+    from_scratch: FromScratch = False,
+    size: Sizes = None,
+    checkpoint_layers: SaveMemory = None,
+    prepared: Prepared = None,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the DiT on your captioned videos; of a published one, the adapters alone. Prints the checkpoint's path."""
+    _train("dit", **locals())
+
+
+def _train(
+    part: str,
+    *,
+    data: Path,
+    output: Path,
+    model: str,
+    steps: int | None,
+    batch: int | None,
+    micro_batch: int | None,
+    lr: float | None,
+    from_scratch: bool,
+    prepared: Path | None,
+    seed: int | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    quiet: bool,
+    size: list[str] | None = None,
+    checkpoint_layers: bool | None = None,
+) -> None:
+    options.check_sampling(seed, None, None)
+    for name, value in {"--steps": steps, "--batch": batch, "--micro-batch": micro_batch, "--lr": lr}.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value:g}; it is a positive number.")
+    from arlon_cli.models.device import resolve_device, resolve_dtype
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.store import Store
+    from arlon_cli.storage.weights import find_weights
+    from arlon_cli.training import work
+    from arlon_cli.training.parts import train_part
+    from arlon_cli.training.processes import Processes
+
+    wanted = resolve_device(device)
+    checkpoint = Checkpoint(find_weights(model))
+    config = checkpoint.config
+    batch = batch or work.default_batch(part, config)
+    processes = Processes.from_environment(wanted)
+    place = processes.device(wanted)
+    settings = work.PartSettings(
+        part=part,
+        num_steps=steps or work.default_steps(part, config),
+        batch=batch,
+        micro_batch=micro_batch or max(1, batch // processes.count),
+        learning_rate=lr or work.default_rate(part, config, work.is_fresh(part, checkpoint, from_scratch)),
+        seed=seed or 0,
+        from_scratch=from_scratch,
+        sizes=_sizes(size, config),
+    )
+    folder = prepared or Store.from_environment().folder / "prepared"
+    with _stoppable() as stop:
+        trained = train_part(
+            data,
+            output,
+            checkpoint,
+            settings,
+            store=Store(folder.expanduser(), math.inf),
+            device=place,
+            precision=resolve_dtype(dtype, place),
+            processes=processes,
+            checkpoint_layers=config.published is not None if checkpoint_layers is None else checkpoint_layers,
+            on_event=_silent if quiet else print_line,
+            stop=stop,
+        )
+    if processes.rank == 0:
+        print_result(trained, {"part": part, "steps": settings.num_steps, "seed": settings.seed}, as_json)
+
+
+def _sizes(sizes: list[str] | None, config: "ModelConfig") -> tuple[tuple[int, int], ...]:
+    """Sizes (height, width) of texts WxH. Raises InputError for one that is none."""
+    if not sizes:
+        return ((config.height, config.width),)
+    found = []
+    for text in sizes:
+        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+        if match is None or not (int(match[1]) and int(match[2])):
+            raise InputError(f"--size is {text!r}; write it as WxH, like {config.width}x{config.height}.")
+        found.append((int(match[2]), int(match[1])))
+    return tuple(dict.fromkeys(found))
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """Lets Ctrl-C stop a training after its step; gives what says whether that was asked for.
+
+    Raises the console's Interrupted for a training that stopped.
+    """
+    from arlon_cli.training import loop
+
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -50,17 +296,12 @@ def diorama(
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        checkpoint = recipe.train_diorama(
-            output,
-            minutes=minutes,
-            device=place,
-            precision=precision,
-            seed=seed or 0,
-            on_event=(lambda message: None) if quiet else print_line,
-            stop=lambda: asked,
-        )
-    except (recipe.Interrupted, KeyboardInterrupt) as error:
+        yield lambda: asked
+    except (loop.Interrupted, KeyboardInterrupt) as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped.") from error
     finally:
         signal.signal(signal.SIGINT, before)
-    print_result(checkpoint, {"minutes": minutes, "seed": seed or 0}, as_json)
+
+
+def _silent(message: str) -> None:
+    pass

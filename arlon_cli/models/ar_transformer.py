@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from arlon_cli.config import ARConfig
 
@@ -108,11 +109,14 @@ class ARTransformer(nn.Module):
     takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
     With `text_mean_input`, an addition too, each position also gets the mean of the text's features, which says what
     scene it is before any attention to single words is learnt.
+
+    With `checkpoint_layers`, training keeps each layer's input alone and computes the rest again for the gradient.
     """
 
     def __init__(self, config: ARConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_layers = False
         self.codes_per_frame = config.code_height * config.code_width
         self.frame_token = config.codebook_size
         self.eos_token = config.codebook_size + 1
@@ -156,7 +160,10 @@ class ARTransformer(nn.Module):
         mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, mask)
+            if self.checkpoint_layers and self.training:
+                x = checkpoint(block, x, mask, use_reentrant=False)
+            else:
+                x = block(x, mask)
         return self.head(self.norm(x[:, text.shape[1] :]))
 
     def targets(self, codes: Tensor) -> Tensor:

@@ -11,20 +11,25 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.linear_estimate import LinearEstimate
-from arlon_cli.models.semantic_injection import Layer, SemanticInjection
+from arlon_cli.models.semantic_injection import Guidance, Layer, SemanticInjection
 
 _FREQUENCIES = 256  # of the sinusoidal embedding of timesteps and of frames per second
 
 
 class STDiT3(nn.Module):
-    """Predicts v = x_0 - noise (B, C, T, H, W), or (B, 2C, T, H, W) with `pred_sigma`, of which the first C are v."""
+    """Predicts v = x_0 - noise (B, C, T, H, W), or (B, 2C, T, H, W) with `pred_sigma`, of which the first C are v.
+
+    With `checkpoint_layers`, training keeps each layer's input alone and computes the rest again for the gradient.
+    """
 
     def __init__(self, config: STDiT3Config, injection: SemanticInjectionConfig | None = None) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_layers = False
         width, heads = config.hidden_size, config.num_heads
         self.x_embedder = PatchEmbedding(config.in_channels, width, config.patch_size)
         self.t_embedder = ScalarEmbedding(width)
@@ -40,8 +45,13 @@ class STDiT3(nn.Module):
         self.injection: SemanticInjection | None = None
         self.linear_estimate: LinearEstimate | None = None
         if injection is not None:
-            self.injection = SemanticInjection(injection, width, config.patch_size, self.layers)
-            self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
+            self.inject(injection)
+
+    def inject(self, injection: SemanticInjectionConfig) -> None:
+        """Put new adapters around the layers, in place of any that are there."""
+        config = self.config
+        self.injection = SemanticInjection(injection, config.hidden_size, config.patch_size, self.layers)
+        self.linear_estimate = LinearEstimate(config.in_channels) if injection.linear_estimate else None
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -114,10 +124,16 @@ class STDiT3(nn.Module):
             spatial, temporal = layer
             return temporal(spatial(x, modulation, y, y_mask), modulation, y, y_mask, rotation)
 
-        for number, layer in enumerate(self.layers):
+        def run_guided(number: int, x: Tensor, guided: Guidance | None) -> tuple[Tensor, Guidance | None]:
             if self.injection is not None and guided is not None:
                 x, guided = self.injection(number, x, guided, run_layer)
-            x = run_layer(layer, x)
+            return run_layer(self.layers[number], x), guided
+
+        for number in range(self.config.depth):
+            if self.checkpoint_layers and self.training:
+                x, guided = checkpoint(run_guided, number, x, guided, use_reentrant=False)
+            else:
+                x, guided = run_guided(number, x, guided)
         x = self.final_layer(x, t, clean, x_mask)
         p, q, r = self.config.patch_size
         x = rearrange(x, "b t (h w) (p q r c) -> b c (t p) (h q) (w r)", h=h, w=w, p=p, q=q, r=r)

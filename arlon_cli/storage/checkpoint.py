@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -40,28 +42,62 @@ def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Modul
     if unknown := parts.keys() - set(PARTS).difference(published):
         names = ", ".join(part for part in PARTS if part not in published)
         raise CheckpointError(f"A checkpoint of {config.name} has no part {', '.join(sorted(unknown))}, only {names}.")
-    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
-        raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
+    _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
+    with _new_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         for name, module in parts.items():
-            tensors = _stored(module, dtype)
-            if name == "dit" and config.published is not None:
-                tensors = {key: value for key, value in tensors.items() if key.startswith(ADAPTERS)}
-            _save_tensors(temporary / name, tensors)
+            _save_tensors(temporary / name, _stored(config, name, module.state_dict(), dtype))
             if name == "text_encoder":
                 tokenizer: Tokenizer = module.tokenizer  # type: ignore[assignment]
                 (temporary / name / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
             if name == "classifier":
                 (temporary / name / "attributes.json").write_text(json.dumps(module.attributes), encoding="utf-8")
+
+
+def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
+
+    Files of the other parts are linked where the file system can do that, else copied. `folder` appears whole or not at
+    all, matrices in `dtype`. Raises CheckpointError where it holds something that is no checkpoint, or is `source`.
+    """
+    if folder.resolve() == source.folder.resolve():
+        raise CheckpointError(f"{folder} is the checkpoint that training starts from; name another folder.")
+    _check_place(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _new_folder(folder) as temporary:
+        for file in source.files():
+            place = file.relative_to(source.folder)
+            if place.parts[0] != part:
+                (temporary / place).parent.mkdir(parents=True, exist_ok=True)
+                _link(file, temporary / place)
+        _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to be written, which takes the place of `folder` when the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_place(folder: Path) -> None:
+    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
+        raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file.resolve())
+    except OSError:  # another file system, or one without links
+        shutil.copy2(file, place)
 
 
 class Checkpoint:
@@ -106,8 +142,8 @@ class Checkpoint:
             raise CheckpointError(
                 f"{known} has Open-Sora's parts, but ARLON's are missing ({', '.join(untrained)}): `--no-ar` "
                 "renders without them, Open-Sora's own long video whose segments overlap. "
-                f"Nobody published such parts: train yours with `arlon train vqvae`, `ar` and `dit`, each with "
-                f"`--preset {name}`, and give their folder with --model."
+                "Nobody published such parts: train yours with `arlon train vqvae`, `vqvae --coarse`, `ar` and `dit`, "
+                f"the first with `--model {known}`, each next one with the checkpoint that the last one made."
             )
 
     def _is_here(self, part: str) -> bool:
@@ -123,19 +159,33 @@ class Checkpoint:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, over the names and hashes of all files; of published ones, over fingerprints."""
         total = hashlib.sha256()
-        for part, source in self.published.items():
-            for file in source.files():
-                total.update(f"{part}/{file.name} {fingerprint(file)}\n".encode())
-        for file in self._files():
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file.relative_to(self.folder).as_posix()} {content}\n".encode())
+        for line in self._hashes():
+            total.update(line.encode())
         return total.hexdigest()
+
+    def part_digest(self, part: str) -> str:
+        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`."""
+        total = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(self.config, part)), sort_keys=True).encode())
+        for line in self._hashes(part):
+            total.update(line.encode())
+        return total.hexdigest()
+
+    def _hashes(self, only: str | None = None) -> Iterator[str]:
+        """Name and hash of each file, of one part or of all."""
+        for part, source in self.published.items():
+            if only in (None, part):
+                for file in source.files():
+                    yield f"{part}/{file.name} {fingerprint(file)}\n"
+        for file in self.files():
+            place = file.relative_to(self.folder)
+            if only in (None, place.parts[0]):
+                with file.open("rb") as stream:
+                    yield f"{place.as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n"
 
     @property
     def num_bytes(self) -> int:
         """Size of all files, published ones included."""
-        files = [*self._files(), *(file for source in self.published.values() for file in source.files())]
+        files = [*self.files(), *(file for source in self.published.values() for file in source.files())]
         return sum(file.stat().st_size for file in files)
 
     def load(self, part: str, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
@@ -205,7 +255,8 @@ class Checkpoint:
         except (ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{file} is damaged: {error}.") from error
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """All that belongs to the checkpoint, in the order of the names."""
         return sorted(file for file in self.folder.rglob("*") if file.suffix in (".json", ".safetensors"))
 
     def _load_published_t5(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
@@ -263,12 +314,16 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    tensors = {}
-    for name, value in module.state_dict().items():
+def _stored(config: ModelConfig, part: str, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """What a checkpoint holds of a part's tensors, on the CPU."""
+    adapters_only = part == "dit" and config.published is not None
+    stored = {}
+    for name, value in tensors.items():
+        if adapters_only and not name.startswith(ADAPTERS):
+            continue
         kept = value.detach().to("cpu", dtype if value.is_floating_point() and value.ndim > 1 else value.dtype)
-        tensors[name] = kept.contiguous().clone()
-    return tensors
+        stored[name] = kept.contiguous().clone()
+    return stored
 
 
 def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -34,14 +35,14 @@ def artifact_key(**depends_on: Any) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """Artifacts of `KINDS` under `folder`, together at most about `limit` bytes.
+    """Artifacts of `KINDS` under `folder`, together at most about `limit` bytes; of other kinds too without a limit.
 
     Files appear whole, by renaming; processes may share a store. A read counts as use, and beyond the limit the least
     recently used files go.
     """
 
     folder: Path
-    limit: int
+    limit: float  # math.inf: none
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -122,12 +123,14 @@ class Store:
             raise InputError(f"The newest result, {path}, is no longer there; name a video.")
         return path
 
-    def evict(self, keep: Path | None = None, limit: int | None = None) -> int:
+    def evict(self, keep: Path | None = None, limit: float | None = None) -> int:
         """Remove the least recently used artifacts until the rest fits; returns how many bytes went.
 
         `keep` is never removed.
         """
         limit = self.limit if limit is None else limit
+        if limit == math.inf:
+            return 0
         if sum(status.st_size for _, _, status in self.artifacts()) <= limit:
             return 0
         removed = 0

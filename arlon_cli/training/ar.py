@@ -22,14 +22,22 @@ class ARTrainingConfig:
 def loss(
     text_encoder: TextEncoder, model: ARTransformer, prompts: list[str], codes: Tensor, config: ARTrainingConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy per token in nats of codes (B, T, h, w) after B prompts, ⟨FRAME⟩ and ⟨EOS⟩ counted like codes.
-
-    Metrics: `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
-    """
+    """`code_loss` of codes (B, T, h, w) after B prompts, for both models; some prompts become the null prompt."""
     dropped = (torch.rand(len(prompts)) < config.text_dropout).tolist()
     text, text_mask = text_encoder.encode(
         ["" if drop else prompt for prompt, drop in zip(prompts, dropped, strict=True)]
     )
+    return code_loss(model, text, text_mask, codes, config)
+
+
+def code_loss(
+    model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor, config: ARTrainingConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy per token in nats of codes (B, T, h, w) after text (B, L, C) with its mask (B, L).
+
+    ⟨FRAME⟩ and ⟨EOS⟩ count like codes. Metrics: `loss`; `code_loss` and `code_accuracy` over the codes alone. Random
+    numbers: torch's global generator.
+    """
     context = corrupt(codes, config.code_corruption, model.config.codebook_size)
     logits = model(text, text_mask, context).float().flatten(0, 1)
     targets = model.targets(codes).flatten()

@@ -35,7 +35,7 @@ from arlon_cli.training.data import (
     read_clips,
     write_clips,
 )
-from arlon_cli.training.loop import LoopSettings, Loss, steps_within, train
+from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
 from arlon_cli.training.samples import Samples
 
 SHARES = {
@@ -86,24 +86,6 @@ GPU = Scale(
     dit_frames=768,
     pictures=256,
 )
-
-
-def _settings(learning_rate: float, weight_decay: float, num_steps: int, seed: int) -> LoopSettings:
-    return LoopSettings(
-        learning_rate=learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=weight_decay,
-        warmup_steps=min(200, num_steps // 10),
-        final_rate=0.02,
-        clip_norm=1.0,
-        ema_decay=max(0.9, 1 - 10 / num_steps),  # about the last tenth of the run
-        save_seconds=120,
-        seed=seed,
-    )
-
-
-class Interrupted(Exception):
-    """Training was asked to stop, and can go on from its folder."""
 
 
 @dataclass
@@ -169,7 +151,7 @@ class Run:
                     module,
                     batch_at,
                     loss,
-                    _settings(learning_rate, weight_decay, num_steps, self.seed),
+                    LoopSettings.usual(learning_rate, weight_decay, num_steps, self.seed),
                     num_steps=num_steps,
                     folder=self.folder / stage,
                     precision=self.precision,

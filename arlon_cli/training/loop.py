@@ -1,7 +1,8 @@
 """The one training loop: AdamW, warm-up and cosine, gradient clipping, EMA, JSON-lines metrics, exact resume.
 
-Every step draws its batch and its random numbers from (seed, step) alone, so a run that was stopped and resumed gives
-the weights of an uninterrupted one, bit for bit on the same machine.
+Every step is one or several micro-batches, each with random numbers of its own from (seed, its number) alone. So a run
+that was stopped and resumed gives the weights of an uninterrupted one, bit for bit on the same machine, and several
+processes that share the micro-batches learn what one learns that works through all of them.
 """
 
 import json
@@ -9,9 +10,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import safe_open
@@ -19,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arlon_cli.errors import CheckpointError
+from arlon_cli.training.processes import ALONE, Processes
 
 Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
 
@@ -36,6 +39,25 @@ class LoopSettings:
     ema_decay: float
     save_seconds: float
     seed: int
+
+    @classmethod
+    def usual(cls, learning_rate: float, weight_decay: float, num_steps: int, seed: int) -> Self:
+        """What all parts are trained with."""
+        return cls(
+            learning_rate=learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=weight_decay,
+            warmup_steps=min(200, num_steps // 10),
+            final_rate=0.02,
+            clip_norm=1.0,
+            ema_decay=max(0.9, 1 - 10 / num_steps),  # about the last tenth of the run
+            save_seconds=120,
+            seed=seed,
+        )
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and can go on from its folder."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +82,15 @@ def train(
     load_extra: Callable[[dict[str, Tensor]], None] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    processes: Processes = ALONE,
+    micro_batches: int = 1,
 ) -> Trained | None:
     """Train `module` in place up to `num_steps`, going on from `folder` if a state is there.
 
-    `batch_at(step)` gives a batch and `loss(batch)` its loss and metrics, both free to use torch's global random
-    numbers. `extra` and `load_extra` carry state that is no parameter (a codebook's averages). `precision` is the
-    autocast dtype. When `stop()` turns true, the state is saved and None is returned.
+    `batch_at(index)` gives a batch and `loss(batch)` its loss and metrics, both free to use torch's global random
+    numbers; step n takes the micro-batches from n · `micro_batches` on, which `processes` share. `extra` and
+    `load_extra` carry state that is no parameter (a codebook's averages). `precision` is the autocast dtype. Frozen
+    parameters are not kept in `folder`. When `stop()` turns true, the state is saved and None is returned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.safetensors"
@@ -79,38 +104,77 @@ def train(
         step = _load(state_file, module, optimizer, parameters, average, load_extra)
     device = next(iter(parameters.values())).device
     saved = time.monotonic()
+    own = processes.share(micro_batches)
+    main = processes.rank == 0
     module.train()
-    with (folder / "metrics.jsonl").open("a") as log:
+    metrics_file = folder / "metrics.jsonl" if main else Path(os.devnull)
+    if main and metrics_file.exists():
+        _drop_lost_steps(metrics_file, step)
+    with metrics_file.open("a") as log:
         while step < num_steps:
-            torch.manual_seed(settings.seed * 1_000_003 + step)
             rate = _rate(step, num_steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                value, tensors = loss(batch_at(step))
-            value.backward()
+            found: list[dict[str, Tensor]] = []
+            for index in (step * micro_batches + number for number in own):
+                torch.manual_seed(settings.seed * 1_000_003 + index)
+                with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+                    value, tensors = loss(batch_at(index))
+                (value / len(own)).backward()
+                found.append({"loss": value.detach()} | tensors)
+            processes.average_gradients(list(parameters.values()))
             norm = nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
             if torch.isfinite(norm):  # a rare overflow costs one step, not the run
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if after_step is not None:
+                if micro_batches > 1:  # all processes alike, whichever micro-batch was their last
+                    torch.manual_seed(settings.seed * 1_000_003 + step * micro_batches)
                 after_step(step)
             step += 1
             decay = min(settings.ema_decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-            stopping = stop is not None and stop()
+            stopping = processes.any(stop is not None and stop())
             if step % 20 == 0 or step in (1, num_steps) or stopping:
-                metrics = {"loss": value.item(), "grad_norm": norm.item()} | {k: v.item() for k, v in tensors.items()}
+                metrics = _means(found, processes)
+                metrics = {"loss": metrics.pop("loss"), "grad_norm": norm.item()} | metrics
                 print(json.dumps({"step": step, "of": num_steps, "rate": rate} | metrics), file=log, flush=True)
                 if on_step is not None:
                     on_step(step, metrics)
-            if stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds:
+            if main and (stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds):
                 _save(state_file, step, module, optimizer, parameters, average, extra)
                 saved = time.monotonic()
             if stopping and step < num_steps:
+                processes.wait()
                 return None
+    processes.wait()
     buffers = {name: b.detach() for name, b in module.state_dict().items() if name not in average}
     return Trained(average | buffers, metrics)
+
+
+def _drop_lost_steps(file: Path, step: int) -> None:
+    """Take from the metrics what a killed run wrote behind the state that it left; those steps are made again."""
+    kept = []
+    for line in file.read_text().splitlines(keepends=True):
+        with suppress(ValueError, KeyError):  # cut short by the kill
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+    file.write_text("".join(kept))
+
+
+def _means(found: list[dict[str, Tensor]], processes: Processes) -> dict[str, float]:
+    """The mean of each metric over the micro-batches that have it."""
+    values: dict[str, list[float]] = {}
+    for metrics in processes.gather_objects([{k: v.item() for k, v in tensors.items()} for tensors in found]):
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(all_of_it) / len(all_of_it) for name, all_of_it in values.items()}
+
+
+def _kept(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module that training may change: all but frozen parameters."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
 def _rate(step: int, num_steps: int, settings: LoopSettings) -> float:
@@ -128,7 +192,7 @@ def _save(
     average: dict[str, Tensor],
     extra: Callable[[], Mapping[str, Tensor]] | None,
 ) -> None:
-    tensors = {f"module.{name}": t.detach() for name, t in module.state_dict().items()}
+    tensors = {f"module.{name}": t for name, t in _kept(module).items()}
     tensors |= {f"average.{name}": t for name, t in average.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state[parameter].items():
@@ -156,7 +220,9 @@ def _load(
             group, name = key.split(".", 1)
             groups[group][name] = stored.get_tensor(key)
     try:
-        module.load_state_dict(groups["module"])
+        loaded = module.load_state_dict(groups["module"], strict=False)
+        if loaded.unexpected_keys or _kept(module).keys() & set(loaded.missing_keys):
+            raise KeyError
         for name, value in groups["average"].items():
             average[name].copy_(value)
     except (KeyError, RuntimeError) as error:

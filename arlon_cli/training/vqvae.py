@@ -62,6 +62,13 @@ class CodebookEMA:
         self.started.fill_(True)
 
     @torch.no_grad()
+    def adopt(self, num_vectors: int) -> None:
+        """Go on from the codebook as it is, where each update brings about `num_vectors` vectors."""
+        self.counts.fill_(num_vectors / len(self.codebook))
+        self.sums = self.codebook.float() * self.counts[:, None]
+        self.started.fill_(True)
+
+    @torch.no_grad()
     def update(self, vectors: Tensor) -> None:
         """Move each entry towards the mean of those vectors (N, D) that are nearest to it, then revive dead entries."""
         vectors = vectors.float()
@@ -87,34 +94,42 @@ class CodebookEMA:
 
 
 class VQVAETraining:
-    """Loss and codebook of a run on `batch_at(step)`, as the loop calls them: `loss(latents)`, then `after_step(step)`.
+    """Loss and codebook of a run, as the loop calls them: `loss(latents)` once or more, then `after_step(step)`.
 
-    Make it once the module is on its device, since the codebook is changed in place there.
+    Make it once the module is on its device, since the codebook is changed in place there. `batch_at(index)` gives
+    batches for the codebook's start; `gather` puts the vectors of all processes one behind the other.
     `codebook` is the run's state beside the module's: hand `codebook.state_dict` and `codebook.load_state_dict` on.
     """
 
-    def __init__(self, vqvae: LatentVQVAE, settings: VQVAESettings, batch_at: Callable[[int], Tensor]) -> None:
-        self.vqvae, self.settings, self.batch_at = vqvae, settings, batch_at
+    def __init__(
+        self,
+        vqvae: LatentVQVAE,
+        settings: VQVAESettings,
+        batch_at: Callable[[int], Tensor],
+        gather: Callable[[Tensor], Tensor] = lambda vectors: vectors,
+    ) -> None:
+        self.vqvae, self.settings, self.batch_at, self.gather = vqvae, settings, batch_at, gather
         self.codebook = CodebookEMA(vqvae.codebook, decay=settings.codebook_decay, dead_below=settings.dead_below)
-        self._embedded = torch.empty(0)
+        self._embedded: list[Tensor] = []  # vectors of the micro-batches since the last step
 
     def loss(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of latents (B, C, T, H, W) and its metrics; those of the codebook come once it has started."""
         loss, metrics, embedded = vqvae_loss(
             self.vqvae, latents, commitment_weight=self.settings.commitment_weight, quantize=bool(self.codebook.started)
         )
-        self._embedded = embedded
+        self._embedded.append(_vectors(embedded))
         return loss, metrics
 
     def after_step(self, step: int) -> None:
         """Start the codebook at the end of the autoencoder's steps, and update it after each later one."""
+        vectors, self._embedded = self._embedded, []
         if self.codebook.started:
-            self.codebook.update(_vectors(self._embedded))
+            self.codebook.update(self.gather(torch.cat(vectors)))
         elif step + 1 >= self.settings.autoencoder_steps:
             ahead = range(step + 1, step + 1 + self.settings.start_batches)
             with torch.no_grad():
-                vectors = torch.cat([_vectors(self.vqvae.embed(self.batch_at(i)).float()) for i in ahead])
-            self.codebook.start(vectors, lloyd_iterations=self.settings.lloyd_iterations)
+                first = torch.cat([_vectors(self.vqvae.embed(self.batch_at(i)).float()) for i in ahead])
+            self.codebook.start(first, lloyd_iterations=self.settings.lloyd_iterations)
 
 
 def vqvae_loss(

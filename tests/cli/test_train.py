@@ -1,3 +1,4 @@
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -64,3 +65,77 @@ def test_ctrl_c_stops_after_the_step(
     assert run(["train", "diorama", "-o", str(tmp_path)]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def trained(part: str, data: Path, model: Path, output: Path, *more: str) -> int:
+    few = ["--steps", "2", "--batch", "2", "--device", "cpu", "--dtype", "float32"]
+    return run(["train", part, str(data), "--model", str(model), "-o", str(output), *few, *more])
+
+
+@pytest.mark.slow
+def test_parts_trained_in_turn_make_a_model_that_renders(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_checkpoint
+    for number, (part, more) in enumerate(
+        [("vae", []), ("vqvae", []), ("vqvae", ["--coarse", "--from-scratch"]), ("ar", []), ("dit", ["-q"])]
+    ):
+        output = here / f"{number}-{part}"
+        assert trained(part, videos, model, output, *more) == 0
+        out, err = capsys.readouterr()
+        assert out == f"{output / 'checkpoint'}\n"
+        assert ("bad.mp4 is no video" in err) == (part != "dit")
+        model = output / "checkpoint"
+    assert run(["generate", "a red hill", "--model", str(model), "--frames", "24", "-o", "clip.mp4"]) == 0
+    assert run(["encode", "clip.mp4", "--model", str(model)]) == 0
+    assert run(["extend", "clip.mp4", "--model", str(model), "--frames", "8", "-o", "longer.mp4"]) == 0
+    assert (here / "longer.mp4").exists()
+
+
+def test_json_says_where_the_checkpoint_is_and_a_second_call_changes_nothing(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert trained("ar", videos, tiny_checkpoint, here / "run", "--json", "-q") == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out) == {"path": str(here / "run" / "checkpoint"), "part": "ar", "steps": 2, "seed": 0}
+        assert err == ""
+    steps = [json.loads(line)["step"] for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "0"], "--steps is 0; it is a positive number"),
+        (["--lr", "nan"], "--lr is nan; it is a positive number"),
+        (["--batch", "-2"], "--batch is -2; it is a positive number"),
+        (["--size", "32"], "--size is '32'; write it as WxH, like 32x32"),
+        (["--size", "40x40"], "40x40 is no multiple of 32"),
+        (["--model", "nowhere"], "no weights for 'nowhere'"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--device", "abacus"], "no device 'abacus'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_2(
+    more: list[str],
+    message: str,
+    videos: Path,
+    tiny_checkpoint: Path,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert trained("dit", videos, tiny_checkpoint, here / "run", *more) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+def test_data_that_is_none_is_one_line_and_2(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained("ar", here / "nothing", tiny_checkpoint, here / "run") == 2
+    assert "There is no data at" in capsys.readouterr().err
+    assert not list(here.iterdir())

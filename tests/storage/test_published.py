@@ -12,6 +12,7 @@ from torch import Tensor
 
 from arlon_cli.config import OPENSORA_V1_2, ModelConfig
 from arlon_cli.errors import CheckpointError
+from arlon_cli.models.stdit import STDiT3
 from arlon_cli.storage.checkpoint import ADAPTERS, WEIGHTS, Checkpoint, save_checkpoint
 from arlon_cli.storage.published import PublishedPart, fingerprint
 from arlon_cli.storage.weights import find_weights, read_config
@@ -51,6 +52,13 @@ def test_a_checkpoint_holds_the_adapters_alone(tiny_arlon: Path, offline_hub: Pa
     dit = Checkpoint(tiny_arlon).load("dit", "cpu", torch.float32).state_dict()
     backbone = load_file(part_folder(offline_hub, "dit") / SHARD)
     assert all(torch.equal(dit[name], value) for name, value in (stored | backbone).items())
+
+
+def test_the_adapters_of_the_paper_are_92_million_parameters() -> None:
+    with torch.device("meta"):
+        model = STDiT3(OPENSORA_V1_2.dit, OPENSORA_V1_2.injection)
+    adapters = sum(p.numel() for name, p in model.named_parameters() if name.startswith(ADAPTERS))
+    assert adapters == pytest.approx(92e6, rel=0.03)
 
 
 def test_folders_may_stand_for_ids(tiny_arlon: Path, offline_hub: Path, tmp_path: Path) -> None:
@@ -120,6 +128,25 @@ def test_the_digest_follows_published_and_own_files(tiny_arlon: Path, offline_hu
     own = Checkpoint(tiny_arlon).digest
     edit(part_folder(offline_hub, "dit") / SHARD, lambda tensors: [value.add_(1) for value in tensors.values()])
     assert len({before, own, Checkpoint(tiny_arlon).digest}) == 3
+
+
+def test_a_parts_digest_follows_its_files_alone(tiny_arlon: Path, offline_hub: Path) -> None:
+    def digests() -> dict[str, str]:
+        return {part: Checkpoint(tiny_arlon).part_digest(part) for part in ("text_encoder", "ar", "dit")}
+
+    def changed(before: dict[str, str]) -> set[str]:
+        return {part for part, digest in digests().items() if digest != before[part]}
+
+    before = digests()
+    assert len(set(before.values())) == 3
+    edit(part_folder(offline_hub, "t5") / WEIGHTS, lambda tensors: [value.add_(1) for value in tensors.values()])
+    assert changed(before) == {"text_encoder"}
+    before = digests()
+    edit(part_folder(offline_hub, "dit") / SHARD, lambda tensors: [value.add_(1) for value in tensors.values()])
+    assert changed(before) == {"dit"}
+    before = digests()
+    edit(tiny_arlon / "dit" / WEIGHTS, lambda tensors: [value.add_(1) for value in tensors.values()])
+    assert changed(before) == {"dit"}
 
 
 def test_fingerprints_look_all_over_a_large_file(tmp_path: Path) -> None:

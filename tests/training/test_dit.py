@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
+from arlon_cli.config import OPENSORA_V1_2, SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.storage.checkpoint import ADAPTERS
 from arlon_cli.training import dit
 from arlon_cli.training.dit import DIORAMA_DIT
 
@@ -98,3 +99,30 @@ def test_short_clips_keep_a_frame_to_generate(num_frames: int) -> None:
     x_mask = dit.unmask(100, num_frames, dataclasses.replace(DIORAMA_DIT, unmask_probability=1.0))
     assert x_mask.any(dim=1).all()
     assert x_mask.all(dim=1).all() == (num_frames == 1)
+
+
+@pytest.mark.slow
+def test_three_steps_of_adapters_at_full_width_lower_the_loss() -> None:
+    """The paper's width and heads, around a frozen backbone of two layers."""
+    torch.manual_seed(0)
+    config, injection = OPENSORA_V1_2.dit, OPENSORA_V1_2.injection
+    model = STDiT3(dataclasses.replace(config, depth=2), dataclasses.replace(injection, layers=(0, 1)))
+    torch.nn.init.normal_(model.final_layer.linear.weight, std=0.02)  # as in a trained backbone
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(ADAPTERS))
+    model.checkpoint_layers = True
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.AdamW(learning, lr=2e-4)
+    latents = torch.randn(1, 4, 5, 16, 16)
+    text, text_mask = torch.randn(1, 300, 4096), torch.arange(300)[None] < 20
+    losses = []
+    for _ in range(4):
+        torch.manual_seed(1)  # the same noise and timestep
+        value, _ = dit.loss(model, latents, text, text_mask, latents + 0.1, ALL_SEEN)
+        losses.append(value.item())
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[3] < 0.9 * losses[0]
+    assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
