@@ -3,13 +3,13 @@
 Where the configuration names published parts, those come from there, and the folder holds the parts of ARLON alone.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -58,8 +58,9 @@ def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Modul
 def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
 
-    Files of the other parts are linked where the file system can do that, else copied. `folder` appears whole or not at
-    all, matrices in `dtype`. Raises CheckpointError where it holds something that is no checkpoint, or is `source`.
+    Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
+    named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
+    holds something that is no checkpoint, or is `source`.
     """
     if folder.resolve() == source.folder.resolve():
         raise CheckpointError(f"{folder} is the checkpoint that training starts from; name another folder.")
@@ -68,9 +69,10 @@ def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[st
     with _new_folder(folder) as temporary:
         for file in source.files():
             place = file.relative_to(source.folder)
-            if place.parts[0] != part:
+            if place.parts[0] not in (part, "config.json"):
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
+        (temporary / "config.json").write_text(_elsewhere(source).to_json(), encoding="utf-8")
         _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
 
 
@@ -91,6 +93,14 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 def _check_place(folder: Path) -> None:
     if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
         raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
+
+
+def _elsewhere(source: "Checkpoint") -> ModelConfig:
+    """The configuration of a checkpoint in another folder: published parts in folders are found from there, too."""
+    folders = {part: found.folder for part, found in source.published.items() if found.is_folder}
+    places = {part: str(folder.resolve()) for part, folder in folders.items() if folder is not None}
+    config = source.config
+    return config if config.published is None else replace(config, published=replace(config.published, **places))
 
 
 def _link(file: Path, place: Path) -> None:
@@ -116,7 +126,7 @@ class Checkpoint:
     def published(self) -> dict[str, PublishedPart]:
         """The parts of `PARTS` that others published, `dit` standing for its backbone."""
         found = self.config.published
-        sources = {} if found is None else dataclasses.asdict(found)
+        sources = {} if found is None else asdict(found)
         return {part: PublishedPart(source, self.folder, part == "text_encoder") for part, source in sources.items()}
 
     def has(self, part: str) -> bool:
@@ -165,7 +175,7 @@ class Checkpoint:
 
     def part_digest(self, part: str) -> str:
         """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`."""
-        total = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(self.config, part)), sort_keys=True).encode())
+        total = hashlib.sha256(json.dumps(asdict(getattr(self.config, part)), sort_keys=True).encode())
         for line in self._hashes(part):
             total.update(line.encode())
         return total.hexdigest()
@@ -256,8 +266,9 @@ class Checkpoint:
             raise CheckpointError(f"{file} is damaged: {error}.") from error
 
     def files(self) -> list[Path]:
-        """All that belongs to the checkpoint, in the order of the names."""
-        return sorted(file for file in self.folder.rglob("*") if file.suffix in (".json", ".safetensors"))
+        """All that belongs to the checkpoint but published parts, in the order of the names."""
+        found = {file for file in self.folder.rglob("*") if file.suffix in (".json", ".safetensors")}
+        return sorted(found.difference(*(source.files() for source in self.published.values())))
 
     def _load_published_t5(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
         from arlon_cli.models.published_t5 import PublishedT5

@@ -120,7 +120,8 @@ def test_without_parts_of_arlon_two_sentences_say_what_to_do(
     assert run(["generate", "a hill", "--model", str(tiny_backbone), "-q"]) == 2
     err = capsys.readouterr().err
     assert "ARLON's are missing (latent_vqvae, ar, injection): `--no-ar` renders" in err
-    assert "train yours with `arlon train vqvae`" in err
+    assert "train yours with `arlon train vqvae`, `vqvae --coarse`, `ar` and `dit`" in err
+    assert f"the first with `--model {tiny_backbone}`" in err
     assert run(["generate", "a hill", "--model", str(tiny_backbone), "--preview"]) == 2
     assert not list(here.iterdir())
     assert run(["models", "show", str(tiny_backbone)]) == 0

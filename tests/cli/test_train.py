@@ -104,6 +104,26 @@ def test_json_says_where_the_checkpoint_is_and_a_second_call_changes_nothing(
     assert steps == [1, 2]
 
 
+def test_adapters_around_published_parts_are_trained_on_and_render(
+    videos: Path, tiny_arlon: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained("dit", videos, tiny_arlon, here / "run", "--from-scratch", "-q") == 0
+    assert trained("dit", videos, here / "run" / "checkpoint", here / "more", "--json", "-q") == 0
+    model = json.loads(capsys.readouterr().out.splitlines()[-1])["path"]
+    assert run(["generate", "a red hill", "--model", model, "--frames", "17", "--device", "cpu", "-o", "clip.mp4"]) == 0
+    assert (here / "clip.mp4").exists()
+
+
+def test_with_nothing_pulled_training_points_at_pull(
+    videos: Path, here: Path, offline_hub: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "vqvae", str(videos), "--model", "opensora-v1.2", "-o", str(here / "run")]) == 2
+    assert "no whole copy of hpcai-tech/OpenSora-VAE-v1.2. `arlon models pull opensora-v1.2`" in capsys.readouterr().err
+    assert run(["train", "dit", str(videos), "--model", "opensora-v1.2", "-o", str(here / "run")]) == 2
+    assert "has no latent_vqvae, from which dit learns; train that first." in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

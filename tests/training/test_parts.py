@@ -182,6 +182,21 @@ def test_a_model_of_published_parts_alone_is_trained_in_turn(videos: Path, tmp_p
     assert Checkpoint(model).load("dit", "cpu", torch.float32)
 
 
+def test_published_parts_in_folders_are_found_from_the_new_checkpoint(
+    videos: Path, tmp_path: Path, tiny_arlon: Path, offline_hub: Path
+) -> None:
+    for part, place in {"dit": tiny_arlon / "backbone", "vae": tmp_path / "vae", "t5": tmp_path / "t5"}.items():
+        shutil.copytree(offline_hub / f"models--tiny--{part}" / "snapshots" / ("0" * 40), place)
+    config = json.loads((tiny_arlon / "config.json").read_text())
+    config["published"] = {"dit": "backbone", "video_vae": "../vae", "text_encoder": str(tmp_path / "t5")}
+    (tiny_arlon / "config.json").write_text(json.dumps(config))
+    shutil.rmtree(offline_hub)
+    after = Checkpoint(train(videos, tmp_path / "a" / "run", tiny_arlon, "dit", num_steps=1))
+    for part in ("text_encoder", "video_vae", "dit"):
+        assert after.load(part, "cpu", torch.float32)
+    assert after.published["video_vae"].files() == [(tmp_path / "vae" / name) for name in (WEIGHTS, "config.json")]
+
+
 def test_published_parts_that_are_not_whole_are_to_be_pulled(
     videos: Path, tmp_path: Path, tiny_arlon: Path, offline_hub: Path
 ) -> None:
