@@ -17,6 +17,7 @@ AR = ARConfig(
     code_width=2,
     window_frames=3,
     previous_frame_input=False,
+    text_mean_input=False,
     width=16,
     num_layers=3,
     num_heads=2,
