@@ -15,8 +15,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from arlon_cli.config import (
-    DIORAMA,
-    OPENSORA_V1_2,
     ModelConfig,
     OpenSoraVAEConfig,
     PublishedParts,
@@ -31,6 +29,7 @@ from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.storage.video import VideoWriter
 

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from arlon_cli.config import DIORAMA, OPENSORA_V1_2, PRESETS, Chunk, ModelConfig
+from arlon_cli.config import Chunk, ModelConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.pipeline.segments import plan_segments
+from arlon_cli.presets import DIORAMA, OPENSORA_V1_2, PRESETS
 
 CONFIG = OPENSORA_V1_2
 

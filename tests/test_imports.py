@@ -14,6 +14,7 @@ LAYERS = (
     {"pipeline", "training", "evaluation"},
     {"sampling", "storage", "dioramas"},
     {"models"},
+    {"presets"},
     {"config"},
     {"errors", "__init__"},
 )

@@ -46,10 +46,10 @@ def bench(
 def _predict(preset: str, size: str | None, dtype: str, as_json: bool) -> None:
     import torch
 
-    from arlon_cli.config import PRESETS
     from arlon_cli.evaluation.memory import predict_memory
     from arlon_cli.models.device import resolve_dtype
     from arlon_cli.pipeline.sizes import parse_size, sized
+    from arlon_cli.presets import PRESETS
 
     if preset not in PRESETS:
         raise InputError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")

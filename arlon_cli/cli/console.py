@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from arlon_cli.pipeline.pipeline import Progress
+    from arlon_cli.pipeline.progress import Progress
 
 
 _TABLE_WIDTH = 160  # where there is no terminal that has one

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.config import PRESETS
+from arlon_cli.presets import PRESETS
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 

@@ -117,7 +117,7 @@ def _sheet(path: Path, shape: float) -> bytes:
 
 def _config(made: "VideoMetadata", model: str | None) -> "ModelConfig | None":
     """The model that made a video; None where it is neither a preset nor the one named."""
-    from arlon_cli.config import PRESETS
+    from arlon_cli.presets import PRESETS
     from arlon_cli.storage.weights import find_weights, read_config
 
     configs = dict(PRESETS)

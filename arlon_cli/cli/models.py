@@ -21,7 +21,7 @@ _ARLON = ("latent_vqvae", "ar", "injection")
 @app.command("list")
 def list_models() -> None:
     """List the models of this installation, and the state of their weights."""
-    from arlon_cli.config import PRESETS
+    from arlon_cli.presets import PRESETS
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.weights import installed_models
 

@@ -1,7 +1,7 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice, repeat
 from typing import cast
 
@@ -20,11 +20,12 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
+from arlon_cli.pipeline.denoising import denoise
 from arlon_cli.pipeline.parts import Parts
+from arlon_cli.pipeline.progress import Progress, Run
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
 from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
-from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
@@ -33,22 +34,6 @@ _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
 _ENCODED_CHUNKS = 4  # chunks of frames that it is given at once
 _RENDERING = ("text_encoder", "video_vae", "dit")
 _DRAFTING = ("latent_vqvae", "ar", "injection")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: `stage` is `text`, `draft`, `preview`, `denoise`, `decode` or `stored` (found in the store).
-
-    Segments count from 1 over the whole video; `num_frames` are done.
-    """
-
-    stage: str
-    segment: int
-    num_segments: int
-    step: int
-    num_steps: int
-    num_frames: int
-    total_frames: int
 
 
 class Pipeline:
@@ -158,7 +143,7 @@ class Pipeline:
                 start = self.config.video_vae.chunk.frames(jobs[first - 1].segment.end) if first else 0
                 scenes.append((number, jobs, first, start, wanted))
         num_segments = sum(len(jobs) - first for _, jobs, first, _, _ in scenes)
-        run = _Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
+        run = Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
         run.report("text")
         texts = self.encode_prompts([shot.prompt for shot in shots])
         for number, jobs, first, start, wanted in scenes:
@@ -191,7 +176,7 @@ class Pipeline:
         """
         self.check(settings.use_ar)
         plan = self.plan(shots, settings, reference)
-        run = _Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
+        run = Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
         run.report("text")
         texts = self.encode_prompts([shot.prompt for shot in shots])
         for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
@@ -239,7 +224,7 @@ class Pipeline:
         texts: Texts,
         seed: int,
         settings: Settings,
-        run: "_Run",
+        run: Run,
         reference: Reference = NO_REFERENCE,
         first: int = 0,
     ) -> Iterator[Tensor]:
@@ -282,7 +267,7 @@ class Pipeline:
             return reference.codes
         return torch.empty(0, self.config.ar.code_height, self.config.ar.code_width, dtype=torch.long)
 
-    def codes(self, job: Job, past: Tensor, texts: Texts, seed: int, run: "_Run") -> Tensor:
+    def codes(self, job: Job, past: Tensor, texts: Texts, seed: int, run: Run) -> Tensor:
         """The codes (n, h, w) that the job adds to its scene's `past`, from the store or drafted now."""
         if not job.spans:
             return past[:0]
@@ -293,43 +278,22 @@ class Pipeline:
             self.store.write("codes", job.codes_key, stored)
         return stored["codes"].long()
 
-    def denoise(self, job: Job, texts: Texts, condition: Tensor | None, given: Tensor | None, run: "_Run") -> Tensor:
+    def denoise(self, job: Job, texts: Texts, condition: Tensor | None, given: Tensor | None, run: Run) -> Tensor:
         """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
-        config, segment = self.config, job.segment
-        length = segment.end - segment.start
-        draw_noise = rescheduled_noise if job.reschedule_noise else segment_noise
-        noise = draw_noise(config, job.noise_seed, segment.index)[:, :, :length].to(self.device)
-        start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
-        flow = RectifiedFlow()
-        if config.sampling.timestep_transform:
-            num_frames = config.video_vae.chunk.frames(config.segments.num_latents)
-            flow = RectifiedFlow.for_video(config.height, config.width, num_frames)
+        overlap = job.segment.overlap
+        if overlap and (given is None or given.shape[2] < overlap):
+            raise ArlonError(f"The store lost what segment {job.segment.index + 1} goes on from; start again.")
+        run.num_steps = job.num_steps
+        run.report("denoise")
         with torch.inference_mode():
-            z = flow.initial(noise, condition, start)
-            x_mask = None
-            if segment.overlap:
-                if given is None or given.shape[2] < segment.overlap:
-                    raise ArlonError(f"The store lost what segment {segment.index + 1} goes on from; start again.")
-                z = torch.cat(
-                    [given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2
-                )
-                x_mask = (torch.arange(length, device=self.device) >= segment.overlap)[None]
-            steps = flow.sample(
-                self._network(texts[job.prompt], condition, job.guidance_scale),
-                z,
-                flow.timesteps(job.num_steps, start),
-                guidance_scale=job.guidance_scale,
-                x_mask=x_mask,
-            )
-            run.num_steps = job.num_steps
-            run.report("denoise")
+            steps = denoise(self.dit, self.config, job, texts[job.prompt], condition, given)
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
                 run.report("denoise", step)
-        new = z[:, :, segment.overlap :].float().cpu()
+        new = z[:, :, overlap:].float().cpu()
         if not bool(torch.isfinite(new).all()):
             raise ArlonError(
-                f"Segment {segment.index + 1} came out as not a number; try --dtype float32 or a lower --guidance."
+                f"Segment {job.segment.index + 1} came out as not a number; try --dtype float32 or a lower --guidance."
             )
         return new
 
@@ -416,36 +380,6 @@ class Pipeline:
             ar=settings.use_ar,
         )
 
-    def _network(
-        self, text: tuple[Tensor, Tensor], condition: Tensor | None, guidance_scale: float
-    ) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-        """The DiT as a function of (x_t, timestep, x_mask); with guidance, its second half sees no prompt."""
-        dit, config = self.dit, self.config
-        features, mask = text[0][None].to(self.device, self.dtype), text[1][None].to(self.device)
-        if guidance_scale != 1.0:
-            features = torch.cat([features, dit.unconditional_text[None].to(features)])
-            mask = torch.cat([mask, mask])  # as in training
-            condition = None if condition is None else torch.cat([condition, condition])
-        fps, height, width = (
-            torch.tensor([float(value)], device=self.device) for value in (config.fps, config.height, config.width)
-        )
-
-        def network(x_t: Tensor, timestep: Tensor, x_mask: Tensor | None) -> Tensor:
-            v = dit(
-                x_t.to(self.dtype),
-                timestep,
-                features,
-                fps=fps,
-                height=height,
-                width=width,
-                text_mask=mask,
-                x_mask=x_mask,
-                condition=condition,
-            )
-            return v[:, : x_t.shape[1]]
-
-        return network
-
     @property
     def ar(self) -> ARTransformer:
         return cast(ARTransformer, self.parts.use("ar"))
@@ -461,30 +395,6 @@ class Pipeline:
     @property
     def video_vae(self) -> VideoVAE | OpenSoraVAE:
         return cast(VideoVAE | OpenSoraVAE, self.parts.use("video_vae"))
-
-
-@dataclass
-class _Run:
-    """Counts what a run has done and reports it."""
-
-    on_progress: Callable[[Progress], None]
-    num_segments: int
-    total_frames: int
-    num_steps: int
-    segment: int = 0
-    num_frames: int = 0
-
-    def report(self, stage: str, step: int = 0) -> None:
-        progress = Progress(
-            stage, self.segment, self.num_segments, step, self.num_steps, self.num_frames, self.total_frames
-        )
-        self.on_progress(progress)
-
-    def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
-        for frames in chunks:
-            yield frames
-            self.num_frames += len(frames)
-            self.report(stage)
 
 
 def _between(chunks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
@@ -506,24 +416,3 @@ def _scene_seed(settings: Settings, number: int, reference: Reference) -> int:
     if reference.latents is not None:
         return derived_seed(settings.seed, "given", reference.given.latents_key)
     return settings.seed
-
-
-def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
-    """Noise (1, C, T, H, W) of a full segment: on every device the same for (seed, index)."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, "segment", index))
-    size = (1, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
-    return torch.randn(size, generator=generator)
-
-
-def rescheduled_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
-    """Noise (1, C, T, H, W) of a segment as FreeNoise draws it (Qiu et al., 2024), from the first segment's alone.
-
-    The new latents of each later segment take that of as many latents from the one before it, in another order.
-    """
-    noise = segment_noise(config, seed, 0)
-    stride = config.segments.num_latents - config.segments.overlap
-    for number in range(1, index + 1):
-        generator = torch.Generator().manual_seed(derived_seed(seed, "reschedule", number))
-        noise = torch.cat([noise, noise[:, :, :stride][:, :, torch.randperm(stride, generator=generator)]], dim=2)
-        noise = noise[:, :, stride:]
-    return noise

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from arlon_cli.config import DIORAMA, LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
+from arlon_cli.config import LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
@@ -19,6 +19,7 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.training import ar, classifier, dit, text, vae, vqvae
 from arlon_cli.training.budget import Budget

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from arlon_cli.cli.app import run
 from arlon_cli.cli.options import output_path
-from arlon_cli.config import DIORAMA, SegmentConfig
+from arlon_cli.config import SegmentConfig
 from arlon_cli.errors import InputError
 from arlon_cli.pipeline.segments import Settings, plan_jobs
 from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
+from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.video import VideoWriter
 
 LONG = "a" * 300

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from arlon_cli.cli.console import Console, print_error
-from arlon_cli.pipeline.pipeline import Progress
+from arlon_cli.pipeline.progress import Progress
 
 
 def at(stage: str, segment: int, num_frames: int, step: int = 0) -> Progress:

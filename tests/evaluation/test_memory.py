@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from arlon_cli.config import DIORAMA, OPENSORA_V1_2
 from arlon_cli.evaluation.memory import _peak_bytes, predict_memory
+from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 
 
 def test_a_peak_is_that_of_what_is_alive_at_once() -> None:

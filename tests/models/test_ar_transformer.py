@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import DIORAMA, ARConfig
+from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.presets import DIORAMA
 
 CONFIG = ARConfig(
     text_width=12,

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import DIORAMA, LatentVQVAEConfig
+from arlon_cli.config import LatentVQVAEConfig
 from arlon_cli.errors import InputError
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.presets import DIORAMA
 
 
 def tiny(ratio: tuple[int, int, int]) -> LatentVQVAE:

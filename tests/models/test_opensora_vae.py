@@ -11,9 +11,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arlon_cli.config import OPENSORA_V1_2, OpenSoraVAEConfig, SpatialVAEConfig, TemporalVAEConfig
+from arlon_cli.config import OpenSoraVAEConfig, SpatialVAEConfig, TemporalVAEConfig
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.opensora_vae import ChunkedTemporalVAE, OpenSoraVAE
+from arlon_cli.presets import OPENSORA_V1_2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import DIORAMA, OPENSORA_V1_2, SemanticInjectionConfig, STDiT3Config
+from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = STDiT3Config(4, False, (1, 2, 2), 32, 2, 2, 2.0, 16, 6, True, 16)

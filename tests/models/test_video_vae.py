@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import DIORAMA, VideoVAEConfig
+from arlon_cli.config import VideoVAEConfig
 from arlon_cli.errors import InputError
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.presets import DIORAMA
 
 CONFIG = VideoVAEConfig(latent_channels=6, widths=(8, 12, 16), num_res_blocks=1)
 

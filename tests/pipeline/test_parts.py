@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from arlon_cli.pipeline.parts import Parts
-from arlon_cli.pipeline.pipeline import Pipeline, Progress
+from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.progress import Progress
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.storage.checkpoint import Checkpoint

@@ -8,7 +8,9 @@ import torch
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.pipeline.pipeline import Pipeline, Progress, rescheduled_noise, segment_noise
+from arlon_cli.pipeline.denoising import rescheduled_noise, segment_noise
+from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.progress import Progress
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.storage.checkpoint import Checkpoint

@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from arlon_cli.config import DIORAMA, ModelConfig, SegmentConfig
+from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.segments import Job, Settings, code_spans, plan_jobs, plan_segments, shot_at
 from arlon_cli.pipeline.shots import Shot
+from arlon_cli.presets import DIORAMA
 
 SETTINGS = Settings(seed=1, num_steps=4, guidance_scale=1.0, use_ar=True)
 

@@ -1,8 +1,8 @@
 import pytest
 
-from arlon_cli.config import DIORAMA, OPENSORA_V1_2
 from arlon_cli.errors import InputError
 from arlon_cli.pipeline.sizes import parse_size, sized
+from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arlon_cli.config import OPENSORA_V1_2, ModelConfig
+from arlon_cli.config import ModelConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.presets import OPENSORA_V1_2
 from arlon_cli.storage.checkpoint import ADAPTERS, WEIGHTS, Checkpoint, save_checkpoint
 from arlon_cli.storage.published import PublishedPart, fingerprint
 from arlon_cli.storage.weights import find_weights, read_config

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import OPENSORA_V1_2, SemanticInjectionConfig, STDiT3Config
+from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.presets import OPENSORA_V1_2
 from arlon_cli.storage.checkpoint import ADAPTERS
 from arlon_cli.training import dit
 from arlon_cli.training.dit import DIORAMA_DIT

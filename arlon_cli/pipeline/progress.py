@@ -1,0 +1,46 @@
+"""How far a run is."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `stage` is `text`, `draft`, `preview`, `denoise`, `decode` or `stored` (found in the store).
+
+    Segments count from 1 over the whole video; `num_frames` are done.
+    """
+
+    stage: str
+    segment: int
+    num_segments: int
+    step: int
+    num_steps: int
+    num_frames: int
+    total_frames: int
+
+
+@dataclass
+class Run:
+    """Counts what a run has done and reports it."""
+
+    on_progress: Callable[[Progress], None]
+    num_segments: int
+    total_frames: int
+    num_steps: int
+    segment: int = 0
+    num_frames: int = 0
+
+    def report(self, stage: str, step: int = 0) -> None:
+        progress = Progress(
+            stage, self.segment, self.num_segments, step, self.num_steps, self.num_frames, self.total_frames
+        )
+        self.on_progress(progress)
+
+    def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
+        for frames in chunks:
+            yield frames
+            self.num_frames += len(frames)
+            self.report(stage)
