@@ -10,7 +10,7 @@ import typer
 
 from arlon_cli.cli import options
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
-from arlon_cli.cli.engine import open_pipeline
+from arlon_cli.cli.engine import open_pipeline, wanted_config
 from arlon_cli.cli.generate import Frames, Seconds, prompt_shots
 from arlon_cli.cli.render import RenderOptions, render_video, work_of
 from arlon_cli.errors import ArlonError, InputError
@@ -67,6 +67,7 @@ def batch(
     guidance: options.Guidance = None,
     no_ar: options.NoAR = False,
     size: options.Size = None,
+    fps: options.Fps = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -90,14 +91,14 @@ def batch(
 
     A job's own values win over the options given here. The whole file is checked before anything is rendered.
     """
-    from arlon_cli.pipeline.sizes import parse_size
-    from arlon_cli.storage.weights import find_weights, read_config
+    from arlon_cli.storage.weights import find_weights
 
     options.check_sampling(seed, steps, guidance)
     options.check_modes(no_ar, preview)
     if overwrite and skip_existing:
         raise InputError("Give either --overwrite or --skip-existing.")
     checkpoint = find_weights(model)
+    config = wanted_config(checkpoint, size, fps)
     folder = Path(f"{source.resolve().stem}-videos") if output is None else output.expanduser()
     common = RenderOptions(
         seed=seed or 0,
@@ -110,7 +111,7 @@ def batch(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    reader = _Reader(context, folder, common, frames, seconds, read_config(checkpoint).fps)
+    reader = _Reader(context, folder, common, frames, seconds, config.fps)
     jobs = reader.read(source)
     try:
         folder.mkdir(exist_ok=True)
@@ -119,14 +120,7 @@ def batch(
     verbosity = verbose - quiet
     try:
         with Console(verbosity) as console:
-            pipeline = open_pipeline(
-                checkpoint,
-                device,
-                dtype,
-                console,
-                size=None if size is None else parse_size(size),
-                offload=offload,
-            )
+            pipeline = open_pipeline(checkpoint, device, dtype, console, config=config, offload=offload)
             failed = _render_all(pipeline, jobs, folder, console, as_json, skip_existing)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped: what is done is kept.") from error

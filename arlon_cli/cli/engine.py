@@ -5,8 +5,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from arlon_cli.cli.console import Console
+    from arlon_cli.config import ModelConfig
     from arlon_cli.pipeline.pipeline import Pipeline
     from arlon_cli.pipeline.reference import Reference
+
+
+def wanted_config(folder: Path, size: str | None, fps: int | None) -> "ModelConfig":
+    """What a checkpoint folder says about its model, with frames of another size (as `640x360`) or rate; None its own.
+
+    Raises InputError for a size or a rate that it does not render, CheckpointError for a folder that is no checkpoint.
+    """
+    from arlon_cli.pipeline.sizes import at_fps, parse_size, sized
+    from arlon_cli.storage.weights import read_config
+
+    config = read_config(folder)
+    if size is not None:
+        config = sized(config, parse_size(size))
+    return config if fps is None else at_fps(config, fps)
 
 
 def open_pipeline(
@@ -15,28 +30,26 @@ def open_pipeline(
     dtype: str,
     console: "Console | None" = None,
     *,
-    size: tuple[int, int] | None = None,
+    config: "ModelConfig | None" = None,
     offload: bool = False,
 ) -> "Pipeline":
     """The pipeline of a checkpoint folder and the user's store; a console shows its progress and warnings.
 
-    `size` is (width, height) of frames, None the model's own. Raises InputError for a device, a dtype or a size that
-    there is not, CheckpointError for a folder that is no checkpoint.
+    `config` is the model's with frames of another size or rate, None its own. Raises InputError for a device or a
+    dtype that there is not, CheckpointError for a folder that is no checkpoint.
     """
     from arlon_cli.models.device import resolve_device, resolve_dtype
     from arlon_cli.pipeline.pipeline import Pipeline
-    from arlon_cli.pipeline.sizes import sized
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.store import Store
 
     place = resolve_device(device)
-    checkpoint = Checkpoint(folder)
     pipeline = Pipeline(
-        checkpoint,
+        Checkpoint(folder),
         device=place,
         dtype=resolve_dtype(dtype, place),
         store=Store.from_environment(),
-        config=None if size is None else sized(checkpoint.config, size),
+        config=config,
         offload=offload,
     )
     if console is not None:
@@ -63,7 +76,7 @@ def read_reference(
         reference = pipeline.reference_of([read_image(image, width=config.width, height=config.height)], use_ar)
     if codes is not None:
         values, record = read_codes(codes)
-        check_codes(codes, values, record, config, pipeline.checkpoint.digest)
+        check_codes(codes, values, record, pipeline.checkpoint.config, pipeline.checkpoint.digest)
         if num_frames > record.num_frames:
             values = values[: int(record.num_frames / (chunk.frames_per_latent * config.latent_vqvae.ratio[0]))]
         reference = dataclasses.replace(reference, codes=values)

@@ -114,7 +114,7 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     from arlon_cli.cli.engine import open_pipeline
     from arlon_cli.pipeline.extension import fitted
     from arlon_cli.pipeline.shots import Shot, check_shots, frames_of
-    from arlon_cli.pipeline.sizes import sized
+    from arlon_cli.pipeline.sizes import at_fps, sized
     from arlon_cli.storage.append import append_by_copy, append_encoded, can_copy
     from arlon_cli.storage.metadata import VideoMetadata
     from arlon_cli.storage.video import probe
@@ -124,8 +124,10 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     config = read_config(folder)
     video, info = wish.video, probe(wish.video)
     made = VideoMetadata.from_json(info.comment)
-    if made is not None and made.model == config.name and config.published is not None:
-        config = sized(config, (made.width, made.height))
+    if made is not None and made.model == config.name:
+        config = at_fps(config, made.fps)
+        if config.published is not None:
+            config = sized(config, (made.width, made.height))
     prompt = wish.prompt
     if prompt is None and made is not None:
         prompt = made.shots[-1].prompt
@@ -138,8 +140,7 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     width, height = result_size(info, config)
 
     dtype = made.dtype if made is not None and wish.dtype == "auto" else wish.dtype
-    size = config.width, config.height
-    pipeline = open_pipeline(folder, wish.device, dtype, console, size=size, offload=wish.offload)
+    pipeline = open_pipeline(folder, wish.device, dtype, console, config=config, offload=wish.offload)
     num_rendered = math.ceil(num_new * config.fps / fps)
     extension = _choose(wish, info, made, pipeline, console, Shot(shot.prompt, num_rendered))
     if (width, height) != (info.width, info.height):

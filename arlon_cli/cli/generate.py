@@ -30,6 +30,7 @@ def generate(
     no_ar: options.NoAR = False,
     redo: options.Redo = None,
     size: options.Size = None,
+    fps: options.Fps = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
@@ -47,14 +48,15 @@ def generate(
 ) -> None:
     """Render a video of any length from a prompt."""
     from arlon_cli.cli.console import print_result
+    from arlon_cli.cli.engine import wanted_config
     from arlon_cli.cli.render import RenderOptions, RunOptions, render
-    from arlon_cli.pipeline.sizes import parse_size
-    from arlon_cli.storage.weights import find_weights, read_config
+    from arlon_cli.storage.weights import find_weights
 
     options.check_sampling(seed, steps, guidance)
     options.check_modes(no_ar, preview, codes)
     folder = find_weights(model)
-    shots = prompt_shots(prompt, frames, seconds, read_config(folder).fps, codes)
+    config = wanted_config(folder, size, fps)
+    shots = prompt_shots(prompt, frames, seconds, config.fps, codes)
     path = options.output_path(output, options.default_name(shots[0].prompt, seed or 0), overwrite, skip_existing)
     if skip_existing and path.exists():
         print_result(path, {"skipped": True}, as_json)
@@ -72,15 +74,7 @@ def generate(
         codes=codes,
         image=image,
     )
-    run = RunOptions(
-        device,
-        dtype,
-        as_json,
-        verbose - quiet,
-        dry_run,
-        size=None if size is None else parse_size(size),
-        offload=offload,
-    )
+    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload)
     render(folder, shots, path, chosen, run)
 
 

@@ -47,8 +47,11 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
     settings += [word for number in made.redo for word in ("--redo", str(number))]
     settings += ["--codes", made.codes] if made.codes else []
     settings += ["--image", made.image] if made.image else []
-    if made.model in PRESETS and (made.width, made.height) != (PRESETS[made.model].width, PRESETS[made.model].height):
+    own = PRESETS.get(made.model)  # of another model, nobody here knows what its own size and rate are
+    if own is None or (made.width, made.height) != (own.width, own.height):
         settings += ["--size", f"{made.width}x{made.height}"]
+    if own is None or made.fps != own.fps:
+        settings += ["--fps", str(made.fps)]
     settings += ["--model", made.model, "-o", path.name]
     first = made.shots[0]
     if made.shots == (ShotRecord(first.prompt, first.num_frames, first.cut),):

@@ -40,6 +40,14 @@ Redo = Annotated[
 Size = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Width and height of frames.  [default: the model's]")
 ]
+Fps = Annotated[
+    int | None,
+    typer.Option(
+        "--fps",
+        metavar="N",
+        help="Frames a second of the video, which the model is told; --seconds counts in it.  [default: the model's]",
+    ),
+]
 Offload = Annotated[
     bool, typer.Option("--offload", help="Move parts of the model that rest to the CPU's memory, for small GPUs.")
 ]

@@ -12,6 +12,7 @@ from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.pipeline.shots import Shot, scenes_of
 
 if TYPE_CHECKING:
+    from arlon_cli.config import ModelConfig
     from arlon_cli.pipeline.pipeline import Pipeline
     from arlon_cli.pipeline.reference import Reference
     from arlon_cli.pipeline.segments import Settings
@@ -37,14 +38,14 @@ class RenderOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where to render, and what to show of it."""
+    """At which size and rate, and where, to render, and what to show of it."""
 
+    config: "ModelConfig"
     device: str
     dtype: str
     as_json: bool
     verbosity: int
     dry_run: bool = False
-    size: tuple[int, int] | None = None
     offload: bool = False
 
 
@@ -53,12 +54,7 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
     try:
         with Console(run.verbosity) as console:
             pipeline = open_pipeline(
-                checkpoint_folder,
-                run.device,
-                run.dtype,
-                console,
-                size=run.size,
-                offload=run.offload,
+                checkpoint_folder, run.device, run.dtype, console, config=run.config, offload=run.offload
             )
             if run.dry_run:
                 result = plan_video(pipeline, shots, options)

@@ -18,6 +18,7 @@ def storyboard(
     no_ar: options.NoAR = False,
     redo: options.Redo = None,
     size: options.Size = None,
+    fps: options.Fps = None,
     output: options.Output = None,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
@@ -49,17 +50,19 @@ def storyboard(
     --seed, --steps and --guidance stand in for the file's defaults; a shot's own values stay.
     """
     from arlon_cli.cli.console import print_result
+    from arlon_cli.cli.engine import wanted_config
     from arlon_cli.cli.render import RenderOptions, RunOptions, render
-    from arlon_cli.pipeline.sizes import parse_size
     from arlon_cli.pipeline.storyboard import parse_storyboard, read_storyboard
-    from arlon_cli.storage.weights import find_weights, read_config
+    from arlon_cli.storage.weights import find_weights
 
     options.check_sampling(seed, steps, guidance)
     options.check_modes(no_ar, preview)
     folder = find_weights(model)
-    fps = read_config(folder).fps
-    piped = str(file) == "-"
-    board = parse_storyboard(sys.stdin.buffer.read(), "stdin", fps) if piped else read_storyboard(file, fps)
+    config = wanted_config(folder, size, fps)
+    if str(file) == "-":
+        board = parse_storyboard(sys.stdin.buffer.read(), "stdin", config.fps)
+    else:
+        board = read_storyboard(file, config.fps)
     seed = seed if seed is not None else board.seed or 0
     steps = options.flag_or_file(context, "steps", board.num_steps)
     guidance = options.flag_or_file(context, "guidance", board.guidance_scale)
@@ -79,13 +82,5 @@ def storyboard(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    run = RunOptions(
-        device,
-        dtype,
-        as_json,
-        verbose - quiet,
-        dry_run,
-        size=None if size is None else parse_size(size),
-        offload=offload,
-    )
+    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload)
     render(folder, board.shots, path, chosen, run)

@@ -37,7 +37,7 @@ _DRAFTING = ("latent_vqvae", "ar", "injection")
 
 
 class Pipeline:
-    """Renders shots with the model of a checkpoint, at its own size or that of `config`, which is else the same.
+    """Renders shots with the model of a checkpoint, at its own size and rate or those of `config`, else the same.
 
     Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work.
     """
@@ -63,7 +63,7 @@ class Pipeline:
     def check(self, use_ar: bool) -> None:
         """Raises CheckpointError where the model lacks a part that rendering needs, InputError where none fits."""
         own = self.checkpoint.config
-        if use_ar and self.config != own:
+        if use_ar and (self.config.width, self.config.height) != (own.width, own.height):
             raise InputError(
                 f"{own.name} drafts codes for {own.width}x{own.height} alone; "
                 f"{self.config.width}x{self.config.height} needs --no-ar."
@@ -84,6 +84,7 @@ class Pipeline:
                 self.config,
                 digest=self.checkpoint.digest,
                 dtype=str(self.dtype).removeprefix("torch."),
+                fps=None if self.config.fps == self.checkpoint.config.fps else self.config.fps,
                 given=NO_REFERENCE.given if number else reference.given,
                 first=1 + sum(map(len, plan)),
             )

@@ -99,17 +99,23 @@ def plan_jobs(
     *,
     digest: str,
     dtype: str,
+    fps: int | None = None,
     given: Given = NOTHING,
     first: int = 1,
 ) -> list[Job]:
     """The segments of a scene with their keys: a key depends on the past and not on the video's length.
 
-    A segment's prompt and settings are those of the shot in its middle. What is `given` needs no segments and no spans.
-    `first` is the number, in the video, of the scene's first segment.
+    A segment's prompt and settings are those of the shot in its middle. `fps` is what the DiT is told where that is not
+    the model's own; codes know of none. What is `given` needs no segments and no spans. `first` is the number, in the
+    video, of the scene's first segment.
     """
     ratio, chunk = config.latent_vqvae.ratio[0], config.video_vae.chunk
     common = {"model": digest, "dtype": dtype, "size": [config.width, config.height], "seed": scene_seed}
-    rescheduled = {"rescheduled": True} if settings.reschedule_noise else {}
+    unusual: dict[str, int] = {}  # what only stands in keys where it is not as usual
+    if settings.reschedule_noise:
+        unusual["rescheduled"] = True
+    if fps is not None:
+        unusual["fps"] = fps
     jobs: list[Job] = []
     codes_key, latents_key = given.codes_key, given.latents_key
     drafted, done = given.num_codes, given.num_latents
@@ -138,7 +144,7 @@ def plan_jobs(
                 steps=num_steps,
                 guidance=guidance_scale,
                 ar=settings.use_ar,
-                **rescheduled,
+                **unusual,
                 **common,
             )
             jobs.append(

@@ -1,10 +1,11 @@
-"""Sizes that a model renders: its own, and those that Open-Sora v1.2's backbone was trained at."""
+"""Sizes and rates that a model renders: its own, and of sizes those that Open-Sora v1.2's backbone was trained at."""
 
 import re
 from dataclasses import replace
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import InputError
+from arlon_cli.pipeline.shots import RANGES
 
 RESOLUTIONS = {
     "144p": 256 * 144,
@@ -44,6 +45,14 @@ def sized(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
             f"{len(ASPECT_RATIOS)} aspect ratios; the nearest is {known_width}x{known_height}."
         )
     return replace(config, width=known_width, height=known_height)
+
+
+def at_fps(config: ModelConfig, fps: int) -> ModelConfig:
+    """A model that renders `fps` frames a second, and is told so. Raises InputError for a rate out of its range."""
+    low, high = RANGES["fps"]
+    if fps != config.fps and not low <= fps <= high:
+        raise InputError(f"{fps} frames a second cannot be rendered; a rate lies between {low} and {high}.")
+    return replace(config, fps=fps)
 
 
 def parse_size(text: str) -> tuple[int, int]:

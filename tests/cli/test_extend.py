@@ -211,6 +211,17 @@ def test_any_video(
     assert (here / "clip.mp4").read_bytes() == before
 
 
+def test_a_rate_of_its_own_goes_on(cli: Cli, here: Path) -> None:
+    cli.generate(44, "clip.mp4", "--fps", "12")
+    result = cli.extend("clip.mp4", "--seconds", "2", "-o", "long.mp4")
+    assert (result["from"], result["copied"], result["fps"], result["num_frames"]) == ("plan", True, 12.0, 68)
+    assert "frames/s and" not in cli.err
+    cli.generate(68, "whole.mp4", "--fps", "12")
+    extended, whole = pixels(here / "long.mp4"), pixels(here / "whole.mp4")
+    assert np.abs(extended.astype(int) - whole).mean() < 1.5  # the same, but for the encoder, which starts anew
+    assert cli.extend("long.mp4", "snow", "--frames", "9")["from"] == "plan"
+
+
 def test_another_format_is_encoded_again(cli: Cli, here: Path) -> None:
     from arlon_cli.storage.video import run_ffmpeg
 

@@ -3,14 +3,18 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from arlon_cli.cli.app import run
+from arlon_cli.cli.info import remake_command
 from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
+from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.video import probe, read_metadata
 
 
@@ -100,6 +104,64 @@ def test_info_gives_the_command_that_makes_it_again(
     frames = [read_metadata(here / name) for name in ("clip.mp4", "again.mp4")]
     assert frames[0] == frames[1]
     assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
+
+
+def test_another_rate(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(tiny_checkpoint, "--seconds", "2", "--fps", "12", "--preview", "-o", "clip.mp4", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["num_frames"], result["fps"]) == (24, 12)
+    for name in ("clip.mp4", "clip-preview.mp4"):
+        found = probe(here / name)
+        assert (found.num_frames, found.fps) == (24, 12.0)
+    assert run(["info", "clip.mp4", "--json"]) == 0
+    again = shlex.split(json.loads(capsys.readouterr().out)["again"])[1:]
+    again[again.index("--model") + 1] = str(tiny_checkpoint)
+    again[again.index("-o") + 1] = "again.mp4"
+    assert run(again) == 0
+    assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
+    assert generate(tiny_checkpoint, "--frames", "24", "-o", "usual.mp4", "--json", "-q") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["fps"] == 24
+    assert run(["encode", "usual.mp4", "--model", str(tiny_checkpoint), "-q"]) == 0
+    assert generate(tiny_checkpoint, "--codes", "usual.safetensors", "--fps", "12", "-o", "slow.mp4", "-q") == 0
+    assert (probe(here / "slow.mp4").num_frames, probe(here / "slow.mp4").fps) == (24, 12.0)
+
+
+def test_seconds_of_a_storyboard_count_in_the_rate(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "board.yaml").write_text("shots: [{prompt: a hill, seconds: 1}, {prompt: sea, frames: 9}]")
+    options = ["--fps", "10", "--model", str(tiny_checkpoint), "-q"]
+    assert run(["storyboard", "board.yaml", "-o", "clip.mp4", *options]) == 0
+    assert run(["batch", "board.yaml", "-o", "out", *options]) == 0
+    assert (probe(here / "clip.mp4").num_frames, probe(here / "clip.mp4").fps) == (19, 10.0)
+    assert (here / "out" / "board-0.mp4").read_bytes() == (here / "clip.mp4").read_bytes()
+    capsys.readouterr()
+    assert run(["batch", "board.yaml", "-o", "out", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"]
+    assert run(["batch", "board.yaml", "-o", "out", *options[2:]]) == 1  # at the model's own rate, another video
+
+
+def test_what_makes_a_presets_video_again_names_what_is_not_its_own() -> None:
+    made = VideoMetadata(
+        version="1",
+        model="diorama",
+        model_digest="abc",
+        shots=(ShotRecord("a hill", 9, cut=False),),
+        seed=0,
+        num_steps=4,
+        guidance_scale=1.0,
+        use_ar=True,
+        width=DIORAMA.width,
+        height=DIORAMA.height,
+        fps=DIORAMA.fps,
+        dtype="float32",
+        last_latents="",
+    )
+    usual = remake_command(made, Path("clip.mp4"))
+    assert usual is not None
+    assert "--fps" not in usual
+    assert "--size" not in usual
+    assert "--fps 12 --model" in str(remake_command(replace(made, fps=12), Path("clip.mp4")))
 
 
 def test_info_gives_the_storyboard_that_makes_it_again(

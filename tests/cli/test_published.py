@@ -93,6 +93,8 @@ def test_other_sizes(tiny_backbone: Path, here: Path, capsys: pytest.CaptureFixt
     assert run(["extend", "clip.mp4", "--frames", "4", "--model", str(tiny_backbone), "-q", "-o", "long.mp4"]) == 0
     assert (probe(here / "long.mp4").width, probe(here / "long.mp4").height) == (144, 256)
     capsys.readouterr()
+    assert run(["info", "clip.mp4"]) == 0
+    assert "--size 144x256 --fps 24 --model" in capsys.readouterr().out
     for size, message in {
         "640x100": "640x100 is none of the sizes that tiny-opensora was trained at, 144p,",
         "big": "The size 'big' is not of the form WIDTHxHEIGHT",
@@ -102,9 +104,12 @@ def test_other_sizes(tiny_backbone: Path, here: Path, capsys: pytest.CaptureFixt
 
 
 def test_codes_are_of_one_size(tiny_arlon: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["generate", "a hill", "--model", str(tiny_arlon), "--frames", "17", "--size", "256x144"]
-    assert run(command) == 2
-    assert "drafts codes for 32x32 alone; 256x144 needs --no-ar" in capsys.readouterr().err
+    model = ["--model", str(tiny_arlon), "--frames", "17", "-q"]
+    assert run(["generate", "a hill", *model, "-o", "clip.mp4", "--fps", "12"]) == 0
+    assert run(["encode", "clip.mp4", *model[:2], "-q"]) == 0
+    for codes in ([], ["--codes", "clip.safetensors"]):
+        assert run(["generate", "a hill", *model, "--size", "256x144", *codes]) == 2
+        assert "drafts codes for 32x32 alone; 256x144 needs --no-ar" in capsys.readouterr().err
 
 
 def test_a_model_of_one_size_says_so(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

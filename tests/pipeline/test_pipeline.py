@@ -13,6 +13,7 @@ from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.progress import Progress
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
+from arlon_cli.pipeline.sizes import at_fps
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.store import Store
 
@@ -143,6 +144,22 @@ def test_a_redone_segment_and_what_follows_are_new(pipeline: Recorded) -> None:
     assert not np.array_equal(after[32:44], again[32:44])
     with pytest.raises(InputError, match="no segment 5 to redo; the video has 4"):
         pipeline.plan(HILL, replace(SETTINGS, redo=(5,)))
+
+
+def test_another_rate_is_told_to_the_dit_and_keeps_the_codes(pipeline: Recorded) -> None:
+    usual, video = pipeline.plan(HILL, SETTINGS), pipeline.video(HILL)
+    pipeline.config = at_fps(pipeline.config, 12)
+    slow = pipeline.video(HILL)
+    assert pipeline.segments("draft") == []
+    assert pipeline.segments("denoise") == [1, 2, 3, 4]
+    assert slow.shape == video.shape
+    assert not np.array_equal(slow, video)
+    [jobs], [usual_jobs] = pipeline.plan(HILL, SETTINGS), usual
+    assert [job.codes_key for job in jobs] == [job.codes_key for job in usual_jobs]
+    assert not {job.latents_key for job in jobs} & {job.latents_key for job in usual_jobs}
+    assert pipeline.metadata(HILL, SETTINGS).fps == 12
+    pipeline.config = at_fps(pipeline.config, 24)
+    assert pipeline.plan(HILL, SETTINGS) == usual
 
 
 def test_redo_counts_segments_over_cuts(pipeline: Recorded) -> None:

@@ -62,6 +62,15 @@ def test_keys_depend_on_the_settings() -> None:
     assert len(keys) == 6
 
 
+def test_keys_know_a_rate_that_is_not_the_models_own() -> None:
+    def told(fps: int | None) -> list[Job]:
+        return plan_jobs([Shot("a hill", 90)], 1, SETTINGS, DIORAMA, digest="abc", dtype="float32", fps=fps)
+
+    assert told(None) == plan(Shot("a hill", 90))
+    assert len({told(fps)[0].latents_key for fps in (None, 12, 30)}) == 3
+    assert len({told(fps)[0].codes_key for fps in (None, 12, 30)}) == 1
+
+
 def test_every_code_frame_is_drafted_once_under_its_shot() -> None:
     shots = (Shot("one", 30), Shot("two", 100), Shot("three", 57))
     spans = [span for job in plan(*shots) for span in job.spans]

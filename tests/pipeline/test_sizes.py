@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
+from arlon_cli.config import ModelConfig
 from arlon_cli.errors import InputError
-from arlon_cli.pipeline.sizes import parse_size, sized
+from arlon_cli.pipeline.sizes import at_fps, parse_size, sized
 from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 
 
@@ -33,6 +36,18 @@ def test_a_model_trained_at_one_size_renders_that_alone() -> None:
     assert sized(DIORAMA, (128, 128)) == DIORAMA
     with pytest.raises(InputError, match="diorama renders 128x128 alone, not 256x144"):
         sized(DIORAMA, (256, 144))
+
+
+@pytest.mark.parametrize("config", [DIORAMA, OPENSORA_V1_2])
+def test_rates_lie_between_bounds(config: ModelConfig) -> None:
+    for fps in (1, 24, 60):
+        assert at_fps(config, fps) == replace(config, fps=fps)
+    for fps in (-1, 0, 61):
+        with pytest.raises(
+            InputError, match=f"^{fps} frames a second cannot be rendered; a rate lies between 1 and 60"
+        ):
+            at_fps(config, fps)
+    assert at_fps(replace(config, fps=120), 120).fps == 120  # a model's own, whatever it is
 
 
 @pytest.mark.parametrize("text", ["640", "640x", "x360", "640x360x3", "-640x360", "6e2x360", ""])
