@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, probe, read_frames, run_ffmpeg
+from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, ffmpeg_path, probe, read_frames, run_ffmpeg
 
 _LEAST_FRAMES = 3  # shorter streams have no B-frames, and their decoding times do not meet those of longer ones
 
@@ -75,14 +75,16 @@ def append_encoded(
 
 def _folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
     try:
-        return tempfile.TemporaryDirectory(prefix=".arlon-", dir=path.parent)
+        return tempfile.TemporaryDirectory(prefix=".arlon-", dir=path.parent.absolute())
     except OSError as error:
         raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
 
 
 def _parameter_sets(path: Path) -> list[bytes]:
     """The H.264 parameter sets of a video, which all its frames refer to; none where it is no H.264."""
-    stream = run_ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-frames:v", "1", "-f", "h264", "-").stdout
+    stream = run_ffmpeg(
+        "-i", ffmpeg_path(path), "-map", "0:v:0", "-c", "copy", "-frames:v", "1", "-f", "h264", "-"
+    ).stdout
     units = re.split(rb"\x00{2,3}\x01", stream)
     return [unit for unit in units if unit and unit[0] & 31 in (7, 8)]
 

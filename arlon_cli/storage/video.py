@@ -74,7 +74,7 @@ class VideoWriter:
         metadata = ["-f", "ffmetadata", "-i", f"/dev/fd/{about.fileno()}", "-map_metadata", "1"]
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
         return subprocess.Popen(
-            [*command, *self._input, *metadata, *self._encoding, str(self._temporary)],
+            [*command, *self._input, *metadata, *self._encoding, ffmpeg_path(self._temporary)],
             stdin=subprocess.PIPE,
             stderr=self._errors,
             stdout=subprocess.DEVNULL,
@@ -144,7 +144,7 @@ def probe(path: Path) -> VideoInfo:
     """Size, rate, frames (counted, not estimated) and comment of a video. Raises InputError where it is none."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    counted = run_ffmpeg("-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
+    counted = run_ffmpeg("-i", ffmpeg_path(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
     stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
     rate = re.search(r"([\d.]+) (?:fps|tbr)", log)
@@ -178,7 +178,7 @@ def read_frames(path: Path, *, width: int, height: int, fps: float | None = None
         raise InputError(f"There is no file {path}.")
     scale = f"scale={width}:{height}:force_original_aspect_ratio=increase:flags=area,crop={width}:{height}"
     filters = scale if fps is None else f"fps={fps},{scale}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-xerror", "-i", str(path)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-xerror", "-i", ffmpeg_path(path)]
     command += ["-map", "0:v:0", "-vf", filters]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     num_frames = 0
@@ -205,6 +205,11 @@ def _exact_rate(fps: float) -> float:
     return next((n / 1.001 for n in (24, 30, 48, 60, 120) if abs(n / 1.001 - fps) < 0.005), fps)
 
 
+def ffmpeg_path(path: Path) -> str:
+    """A path as ffmpeg takes it: in `Harbour: dawn.mp4` alone it would see a protocol."""
+    return str(path.absolute())
+
+
 def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
     """ffmpeg with these options, run to its end whatever comes of it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
@@ -218,7 +223,7 @@ def as_ffmetadata(comment: str) -> bytes:
 
 
 def _comment(path: Path) -> str:
-    text = run_ffmpeg("-i", str(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
+    text = run_ffmpeg("-i", ffmpeg_path(path), "-f", "ffmetadata", "-").stdout.decode(errors="replace")
     # values end at a line end that no backslash escapes; `=`, `;`, `#`, `\` and line ends are escaped by one
     match = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) if match else ""

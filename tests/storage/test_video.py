@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.append import append_by_copy, can_copy
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata, run_ffmpeg
 
@@ -55,6 +56,19 @@ def test_metadata_survives(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "clip.mp4") == MADE
     write(tmp_path / "plain.mp4", clip(5))
     assert read_metadata(tmp_path / "plain.mp4") is None
+
+
+@pytest.mark.parametrize("name", ["Harbour: dawn.mp4", "12:30/a clip.mp4", "-y.mp4", "100%03d 'x'.mp4"])
+def test_names_that_ffmpeg_would_take_otherwise(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    write(path, clip(5), MADE.to_json())
+    info = probe(path)
+    assert info.num_frames == len(list(read_frames(path, width=32, height=16))) == 5
+    assert read_metadata(path) == MADE
+    assert can_copy(path, info, 5)
+    assert append_by_copy(path, [clip(5)], path.with_name("b: c.mp4"), info, "") == 10
 
 
 def test_metadata_may_be_longer_than_a_command_line(tmp_path: Path) -> None:
