@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import print_line, print_table
+from arlon_cli.cli.console import print_table, printer
 from arlon_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def bench(
         typer.Option("--preset", help="Only tell how much memory each stage of a preset takes: needs no weights."),
     ] = None,
     size: options.Size = None,
-    frames: Annotated[int, typer.Option("--frames", help="Length of the video that is rendered.")] = 120,
+    frames: Annotated[int, typer.Option("--frames", help="Frames of the video that is rendered.")] = 120,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
@@ -98,7 +98,7 @@ def _measure(model: str, num_frames: int, device_name: str, dtype: str, quiet: b
     precision = resolve_dtype(dtype, device)
     checkpoint = Checkpoint(find_weights(model))
     sampling = checkpoint.config.sampling
-    on_event = (lambda message: None) if quiet else print_line
+    on_event = printer(quiet)
 
     def render() -> Iterator["np.ndarray"]:
         with tempfile.TemporaryDirectory() as folder:  # a store without what earlier runs have left

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -47,6 +47,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
 def print_line(message: str) -> None:
     """One line on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def printer(quiet: bool) -> Callable[[str], None]:
+    """What shows events a line each on stderr; where it is to be quiet, nothing."""
+    return (lambda message: None) if quiet else print_line
 
 
 def print_error(message: str) -> None:

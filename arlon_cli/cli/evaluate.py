@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import Interrupted, print_line, print_result, print_table
+from arlon_cli.cli.console import Interrupted, print_result, print_table, printer
 from arlon_cli.errors import ArlonError, InputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def evaluate(
         raise InputError("--only and --results are for --suite.")
     options.check_sampling(seed, None, None)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
-    on_event: Event = (lambda message: None) if quiet else print_line
+    on_event = printer(quiet)
     if export_vbench is not None:
         _export(videos, export_vbench, as_json)
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from arlon_cli.errors import CheckpointError, InputError
+from arlon_cli.storage.dataset import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from arlon_cli.models.attribute_classifier import AttributeClassifier
     from arlon_cli.pipeline.shots import Shot
     from arlon_cli.storage.metadata import VideoMetadata
+    from arlon_cli.storage.video import VideoInfo
 
     Embed = Callable[[Path], Iterator[np.ndarray]]
     """the path of a video -> features of its frames, in chunks (n, D)"""
 
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 _CHUNK = 64  # frames in memory
 _SHEET_FRAMES, _SHEET_HEIGHT = 8, 128
 
@@ -32,7 +33,7 @@ def video_files(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in _VIDEO_SUFFIXES)
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
         if not inside:
             raise InputError(f"There is no video in the folder {path}.")
         files += inside
@@ -101,16 +102,16 @@ def _measure(
         return read_frames(path, width=found.width, height=found.height)
 
     measured = measure_video(read, found.fps, seams, None if embed is None else embed(path))
-    return Video(str(path), measured, seams, _sheet(path, found.width / found.height) if with_sheet else None)
+    return Video(str(path), measured, seams, _sheet(path, found) if with_sheet else None)
 
 
-def _sheet(path: Path, shape: float) -> bytes:
-    """A PNG of a few frames of a video, `shape` times as wide as high."""
+def _sheet(path: Path, found: "VideoInfo") -> bytes:
+    """A PNG of a few frames of a video."""
     from arlon_cli.storage.sheet import ContactSheet, sheet_png
-    from arlon_cli.storage.video import probe, read_frames
+    from arlon_cli.storage.video import read_frames
 
-    sheet = ContactSheet(probe(path).num_frames, columns=_SHEET_FRAMES, rows=1)
-    for frame in read_frames(path, width=round(shape * _SHEET_HEIGHT), height=_SHEET_HEIGHT):
+    sheet = ContactSheet(found.num_frames, columns=_SHEET_FRAMES, rows=1)
+    for frame in read_frames(path, width=round(found.width / found.height * _SHEET_HEIGHT), height=_SHEET_HEIGHT):
         sheet.add(frame[None])
     return sheet_png(sheet.rows())
 

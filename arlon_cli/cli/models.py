@@ -1,11 +1,12 @@
 """`arlon models`: which weights there are, what they know, and how to come by those that others published."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import print_line
+from arlon_cli.cli.console import printer
 
 if TYPE_CHECKING:
     from arlon_cli.storage.checkpoint import Checkpoint
@@ -72,7 +73,7 @@ def pull(
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.weights import find_weights
 
-    say = (lambda message: None) if quiet else print_line
+    say = printer(quiet)
     checkpoint = Checkpoint(find_weights(name))
     if not checkpoint.published:
         say(f"{name} has all its weights in {checkpoint.folder}; there is nothing to fetch.")
@@ -84,7 +85,7 @@ def pull(
         print(folder)
 
 
-def _fetch(checkpoint: "Checkpoint", say: Any) -> dict[str, str]:
+def _fetch(checkpoint: "Checkpoint", say: Callable[[str], None]) -> dict[str, str]:
     """The folder of each published part, fetched where it is not whole. Raises ArlonError."""
     from arlon_cli.storage.published import cache_folder, plan_download
 
@@ -110,10 +111,8 @@ def _state(checkpoint: "Checkpoint") -> str:
     """The state of a model's weights in a line."""
     if not checkpoint.published:
         return str(checkpoint.folder)
-    here = [part for part, source in checkpoint.published.items() if source.is_whole]
-    if len(here) < len(checkpoint.published):
-        away = ", ".join(checkpoint.published.keys() - set(here))
-        return f"published weights to fetch with `arlon models pull {checkpoint.config.name}` ({away})"
+    if away := [part for part, source in checkpoint.published.items() if not source.is_whole]:
+        return f"published weights to fetch with `arlon models pull {checkpoint.config.name}` ({', '.join(away)})"
     untrained = [part for part in _ARLON if not checkpoint.has(part)]
     return f"published weights, {'without parts of ARLON' if untrained else 'and parts of ARLON'}"
 

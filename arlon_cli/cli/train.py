@@ -1,7 +1,6 @@
 """`arlon train`: make weights."""
 
 import math
-import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import Interrupted, print_line, print_result
+from arlon_cli.cli.console import Interrupted, print_line, print_result, printer
 from arlon_cli.errors import InputError
+from arlon_cli.pipeline.sizes import parse_size
 
 if TYPE_CHECKING:
     from arlon_cli.config import ModelConfig
@@ -33,7 +33,7 @@ Data = Annotated[
 Run = Annotated[
     Path, typer.Option("--output", "-o", help="Folder of the run, with its checkpoint; goes on where one stopped.")
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Length of the training.  [default: the preset's]")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the training.  [default: the preset's]")]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Clips a step, over all processes together.  [default: the preset's]")
 ]
@@ -69,11 +69,6 @@ Prepared = Annotated[
 ]
 
 
-@app.callback()
-def train() -> None:
-    """Make weights."""
-
-
 @app.command()
 def diorama(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; goes on where one stopped.")],
@@ -100,7 +95,7 @@ def diorama(
             device=place,
             precision=precision,
             seed=seed or 0,
-            on_event=_silent if quiet else print_line,
+            on_event=printer(quiet),
             stop=stop,
         )
     print_result(checkpoint, {"minutes": minutes, "seed": seed or 0}, as_json)
@@ -257,7 +252,7 @@ def _train(
             precision=resolve_dtype(dtype, place),
             processes=processes,
             checkpoint_layers=config.published is not None if checkpoint_layers is None else checkpoint_layers,
-            on_event=_silent if quiet else print_line,
+            on_event=printer(quiet),
             stop=stop,
         )
     if processes.rank == 0:
@@ -265,16 +260,9 @@ def _train(
 
 
 def _sizes(sizes: list[str] | None, config: "ModelConfig") -> tuple[tuple[int, int], ...]:
-    """Sizes (height, width) of texts WxH. Raises InputError for one that is none."""
-    if not sizes:
-        return ((config.height, config.width),)
-    found = []
-    for text in sizes:
-        match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
-        if match is None or not (int(match[1]) and int(match[2])):
-            raise InputError(f"--size is {text!r}; write it as WxH, like {config.width}x{config.height}.")
-        found.append((int(match[2]), int(match[1])))
-    return tuple(dict.fromkeys(found))
+    """Sizes (height, width) of texts WxH, the model's where there are none. Raises InputError."""
+    wanted = map(parse_size, sizes) if sizes else [(config.width, config.height)]
+    return tuple(dict.fromkeys((height, width) for width, height in wanted))
 
 
 @contextmanager
@@ -301,7 +289,3 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
         raise Interrupted("Interrupted. The same command goes on where it stopped.") from error
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _silent(message: str) -> None:
-    pass

@@ -57,7 +57,7 @@ def at_fps(config: ModelConfig, fps: int) -> ModelConfig:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of a text such as `1280x720`. Raises InputError."""
-    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    match = re.fullmatch(r"([1-9]\d{0,4})[xX×]([1-9]\d{0,4})", text.strip())
     if match is None:
         raise InputError(f"The size {text!r} is not of the form WIDTHxHEIGHT, such as 640x360.")
     return int(match[1]), int(match[2])

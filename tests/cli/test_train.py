@@ -130,7 +130,7 @@ def test_with_nothing_pulled_training_points_at_pull(
         (["--steps", "0"], "--steps is 0; it is a positive number"),
         (["--lr", "nan"], "--lr is nan; it is a positive number"),
         (["--batch", "-2"], "--batch is -2; it is a positive number"),
-        (["--size", "32"], "--size is '32'; write it as WxH, like 32x32"),
+        (["--size", "32"], "The size '32' is not of the form WIDTHxHEIGHT"),
         (["--size", "40x40"], "40x40 is no multiple of 32"),
         (["--model", "nowhere"], "no weights for 'nowhere'"),
         (["--seed", "-1"], "--seed is -1"),

@@ -50,7 +50,7 @@ def test_rates_lie_between_bounds(config: ModelConfig) -> None:
     assert at_fps(replace(config, fps=120), 120).fps == 120  # a model's own, whatever it is
 
 
-@pytest.mark.parametrize("text", ["640", "640x", "x360", "640x360x3", "-640x360", "6e2x360", ""])
+@pytest.mark.parametrize("text", ["640", "640x", "x360", "640x360x3", "-640x360", "6e2x360", "0x360", ""])
 def test_sizes_have_one_form(text: str) -> None:
     with pytest.raises(InputError, match="is not of the form"):
         parse_size(text)
