@@ -32,7 +32,7 @@ def extend(
         str | None, typer.Argument(help="What comes next.  [default: the video's last prompt]", show_default=False)
     ] = None,
     frames: Annotated[int | None, typer.Option("--frames", help="Number of new frames.  [default: 5 seconds]")] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="New length, instead of --frames.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="New seconds, instead of --frames.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Extend the newest result of any command.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same video.  [default: the video's]")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: the video's]")] = None,
@@ -200,7 +200,7 @@ def _choose(
         guidance_scale=before.guidance_scale if wish.guidance is None else wish.guidance,
         use_ar=before.use_ar and not wish.no_ar,
     )
-    if made is not None:
+    if made is not None and not made.preview:
         extension = None
         if made.num_frames == info.num_frames and made_here(made, pipeline):
             if settings == before and not (made.codes or made.image or made.extends):

@@ -36,6 +36,8 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
     """
     if made.extends:
         return None
+    if made.preview:  # which comes beside the video
+        path = path.with_name(path.name.replace("-preview.mp4", ".mp4"))
     *before, last = made.shots
     if before and last.added:
         earlier = path.with_name(f"{path.stem}-before.mp4")
@@ -47,6 +49,7 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
     settings += [word for number in made.redo for word in ("--redo", str(number))]
     settings += ["--codes", made.codes] if made.codes else []
     settings += ["--image", made.image] if made.image else []
+    settings += ["--preview"] if made.preview else []
     own = PRESETS.get(made.model)  # of another model, nobody here knows what its own size and rate are
     if own is None or (made.width, made.height) != (own.width, own.height):
         settings += ["--size", f"{made.width}x{made.height}"]

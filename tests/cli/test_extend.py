@@ -167,6 +167,14 @@ def test_without_the_store_the_end_is_encoded(cli: Cli, here: Path) -> None:
     assert cli.extend("long.mp4", "--frames", "10")["from"] == "latents"
 
 
+def test_a_preview_goes_on_as_it_looks(cli: Cli, here: Path) -> None:
+    cli.generate(32, "clip.mp4", "--preview")
+    assert cli.extend("clip-preview.mp4", "--frames", "10", "-o", "long.mp4")["from"] == "pixels"
+    made = read_metadata(here / "long.mp4")
+    assert made is not None
+    assert (made.extends, made.preview) == ("clip-preview.mp4", False)
+
+
 def test_a_trimmed_video_is_not_taken_for_the_whole(cli: Cli, here: Path) -> None:
     from arlon_cli.storage.video import run_ffmpeg
 

@@ -236,6 +236,8 @@ def test_a_preview_comes_first_and_stays_when_the_run_is_stopped(
         patch.setattr(Pipeline, "denoise", stop)
         assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 130
     assert [path.name for path in here.iterdir()] == ["clip-preview.mp4"]
+    assert run(["info", "clip-preview.mp4"]) == 0
+    assert "--preview --size 32x32 --fps 24 --model tiny -o clip.mp4 -- 'a red hill'" in capsys.readouterr().out
     first = (here / "clip-preview.mp4").stat()
     assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 0
     assert (here / "clip-preview.mp4").stat().st_mtime_ns == first.st_mtime_ns
