@@ -113,10 +113,6 @@ def batch(
     )
     reader = _Reader(context, folder, common, frames, seconds, config.fps)
     jobs = reader.read(source)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be the folder of the results: {error.strerror}.") from error
     verbosity = verbose - quiet
     try:
         with Console(verbosity) as console:
@@ -139,6 +135,10 @@ def _render_all(
     if missing:
         prompts = [shot.prompt for job, there in zip(jobs, done, strict=True) if not there for shot in job.shots]
         pipeline.check(any(job.options.use_ar for job in jobs))
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be the folder of the results: {error.strerror}.") from error
         pipeline.encode_prompts(prompts)
     failed = number = 0
     for job, there in zip(jobs, done, strict=True):

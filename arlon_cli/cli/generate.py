@@ -15,7 +15,7 @@ _DEFAULT_FRAMES = 240
 Frames = Annotated[
     int | None, typer.Option("--frames", help="Number of frames.  [default: those of --codes, else 240]")
 ]
-Seconds = Annotated[float | None, typer.Option("--seconds", help="Length, instead of --frames.")]
+Seconds = Annotated[float | None, typer.Option("--seconds", help="Length in seconds, instead of --frames.")]
 
 
 def generate(

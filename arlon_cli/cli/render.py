@@ -116,12 +116,12 @@ def render_video(
     preview = _write_preview(pipeline, work, path, options) if options.preview else None
     comment = work.made.to_json() if options.metadata else ""
     sheet = ContactSheet(sum(shot.num_frames for shot in shots))
-    started, rendered = time.monotonic(), console.rendered
+    started, before = time.monotonic(), console.rendered
     with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
         for frames in pipeline.frames(shots, work.settings, work.reference):
             writer.write(frames)
             sheet.add(frames)
-    if rendered := console.rendered - rendered:
+    if rendered := console.rendered - before:
         pipeline.remember_speed(work.settings, (time.monotonic() - started) / rendered)
     pipeline.store.remember_result(path)
     if sheet_path:

@@ -47,7 +47,10 @@ def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "extend", "storyboard", "batch", "encode", "decode", "info", "models", "cache", "train", "evaluate"],
+    [
+        *("generate", "extend", "storyboard", "batch", "encode", "decode", "info"),
+        *("models", "cache", "train", "evaluate", "bench"),
+    ],
 )
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0

@@ -221,6 +221,8 @@ OTHERS = [
     (["batch", "board.yaml", "-o", "video.mp4"], "video.mp4 cannot be the folder"),
     (["batch", "board.yaml", "-o", "nowhere/out"], "nowhere/out cannot be the folder"),
     (["batch", "board.yaml", "--overwrite", "--skip-existing"], "either"),
+    (["batch", "board.yaml", "--device", "abacus"], "no device 'abacus'"),
+    (["batch", "board.yaml", "--size", "64x64"], "tiny renders 32x32 alone"),
     (["extend"], "Name a video"),
     (["extend", "nothing.mp4", "a hill"], "no file nothing.mp4"),
     (["extend", "text.mp4", "a hill"], "text.mp4 is no video"),
