@@ -45,8 +45,8 @@ class RunOptions:
     dtype: str
     as_json: bool
     verbosity: int
-    dry_run: bool = False
-    offload: bool = False
+    dry_run: bool
+    offload: bool
 
 
 def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:

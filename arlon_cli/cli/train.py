@@ -72,7 +72,7 @@ Prepared = Annotated[
 @app.command()
 def diorama(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; goes on where one stopped.")],
-    minutes: Annotated[float, typer.Option("--minutes", help="Time for all parts together.")] = 120.0,
+    minutes: Annotated[float, typer.Option("--minutes", help="Minutes for all parts together.")] = 120.0,
     seed: options.Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
