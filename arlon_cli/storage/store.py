@@ -98,7 +98,7 @@ class Store:
     def artifacts(self) -> Iterator[tuple[str, Path, os.stat_result]]:
         """Kind, path and status of every artifact."""
         for kind in KINDS:
-            for path in (self.folder / kind).glob("*/*.safetensors"):
+            for path in (self.folder / kind).glob("*/[!.]*.safetensors"):  # hidden are files that are being written
                 try:
                     yield kind, path, path.stat()
                 except FileNotFoundError:  # another process was faster
