@@ -56,6 +56,16 @@ def test_an_artifact_under_another_key_is_absent(tmp_path: Path) -> None:
     assert store.read("latents", "abd") is None
 
 
+def test_a_key_that_leads_out_of_the_store_is_absent(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"not an artifact")
+    store = Store(tmp_path / "store", 10**6)
+    store.write("latents", "abc", TENSORS)
+    for key in (str(mine.with_suffix("")), "../../../mine", "ab/../../../../mine", ""):
+        assert store.read("latents", key) is None
+    assert mine.read_bytes() == b"not an artifact"
+
+
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     store = Store(tmp_path, 10**6)
     path = store.path("latents", "abc")
