@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.storage.partial import partial_file, remove_leftovers
+from arlon_cli.storage.partial import remove_leftovers, write_whole
 
 KINDS = ("codes", "latents", "texts", "timings")
 DEFAULT_LIMIT = "10GB"
@@ -87,9 +87,7 @@ class Store:
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(path) as temporary:
-                temporary.write_bytes(save(tensors, metadata={"sha256": _digest(key, tensors)}))
-                temporary.replace(path)
+            write_whole(path, save(tensors, metadata={"sha256": _digest(key, tensors)}))
         except OSError as error:
             raise ArlonError(
                 f"Could not write to the store at {self.folder} ({error.strerror or error}); "
@@ -108,12 +106,9 @@ class Store:
 
     def remember_result(self, path: Path) -> None:
         """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
-        note = self.folder / _LAST_RESULT
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial_file(note) as temporary:
-                temporary.write_text(str(path.absolute()), encoding="utf-8")
-                temporary.replace(note)
+            write_whole(self.folder / _LAST_RESULT, str(path.absolute()).encode())
 
     def last_result(self) -> Path:
         """The newest result that was noted. Raises InputError where there is none, or it is gone."""
