@@ -51,7 +51,7 @@ class PublishedPart:
     @property
     def is_whole(self) -> bool:
         """Whether all files are here. Raises CheckpointError where an index is damaged."""
-        return self.folder is not None and bool(self.files())
+        return bool(self.files())
 
     def files(self) -> list[Path]:
         """The files that are read, weights first; none where one of them is missing. Raises as `is_whole` does."""
@@ -64,7 +64,8 @@ class PublishedPart:
             if not any((folder / name).is_file() for name in _TOKENIZERS):
                 return []
         weights = weight_files(folder, (*WEIGHTS, PICKLED_WEIGHTS) if self.text else WEIGHTS)
-        return [*weights, *sorted(set(others))] if weights and all(file.is_file() for file in weights) else []
+        files = [*weights, *sorted(others)]
+        return files if weights and all(file.is_file() for file in files) else []
 
     def wanted(self, names: Sequence[str]) -> list[str]:
         """Those of a repository's files that are to be fetched."""

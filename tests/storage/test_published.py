@@ -75,6 +75,9 @@ def test_folders_may_stand_for_ids(tiny_arlon: Path, offline_hub: Path, tmp_path
         a, b = Checkpoint(tiny_arlon).load(part, "cpu", torch.float32), before.config
         assert isinstance(b, ModelConfig)
         assert not any(tensor.is_meta for tensor in a.parameters())
+    (tmp_path / "vae" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"vae, which is to hold the video_vae of .*arlon, lacks files"):
+        Checkpoint(tiny_arlon).check("video_vae")
     shutil.rmtree(tmp_path / "vae")
     with pytest.raises(CheckpointError, match=r"vae, which is to hold the video_vae of .*arlon, is not there"):
         Checkpoint(tiny_arlon).load("video_vae", "cpu", torch.float32)
