@@ -182,8 +182,14 @@ class Checkpoint:
         return total.hexdigest()
 
     def part_digest(self, part: str) -> str:
-        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`."""
-        total = hashlib.sha256(json.dumps(asdict(getattr(self.config, part)), sort_keys=True).encode())
+        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`.
+
+        `part` is one that the configuration describes; to the DiT's belongs that of its injection.
+        """
+        stated = asdict(getattr(self.config, part))
+        if part == "dit":
+            stated["injection"] = asdict(self.config.injection)
+        total = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
         for line in self._hashes(part):
             total.update(line.encode())
         return total.hexdigest()

@@ -134,7 +134,7 @@ def test_the_digest_follows_published_and_own_files(tiny_arlon: Path, offline_hu
     assert len({before, own, Checkpoint(tiny_arlon).digest}) == 3
 
 
-def test_a_parts_digest_follows_its_files_alone(tiny_arlon: Path, offline_hub: Path) -> None:
+def test_a_parts_digest_follows_its_own_files_and_configuration_alone(tiny_arlon: Path, offline_hub: Path) -> None:
     def digests() -> dict[str, str]:
         return {part: Checkpoint(tiny_arlon).part_digest(part) for part in ("text_encoder", "ar", "dit")}
 
@@ -150,6 +150,11 @@ def test_a_parts_digest_follows_its_files_alone(tiny_arlon: Path, offline_hub: P
     assert changed(before) == {"dit"}
     before = digests()
     edit(tiny_arlon / "dit" / WEIGHTS, lambda tensors: [value.add_(1) for value in tensors.values()])
+    assert changed(before) == {"dit"}
+    before = digests()
+    config = json.loads((tiny_arlon / "config.json").read_text())
+    config["injection"]["noise_probability"] = 0.5
+    (tiny_arlon / "config.json").write_text(json.dumps(config))
     assert changed(before) == {"dit"}
 
 
