@@ -19,8 +19,8 @@ from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
 from arlon_cli.pipeline.denoising import denoise
+from arlon_cli.pipeline.drafting import Texts, draft_spans
 from arlon_cli.pipeline.parts import Parts
 from arlon_cli.pipeline.progress import Progress, Run
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
@@ -253,7 +253,9 @@ class Pipeline:
                         codes = torch.cat([codes, self.codes(earlier, codes, texts, seed, run)])
                     behind.clear()
                     with torch.inference_mode():
-                        condition = decode_condition(self.latent_vqvae, codes, job.segment, self.device).float()
+                        condition = self.latent_vqvae.decode_between(
+                            codes[None].to(self.device), job.segment.start, job.segment.end
+                        ).float()
                 new = self.denoise(job, texts, condition, recent, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
             recent = new if recent is None else torch.cat([recent, new], dim=2)
