@@ -50,7 +50,7 @@ def read_codes(path: Path) -> tuple[Tensor, CodesRecord]:
         raise InputError(f"{path} holds no codes that can be read: {error}.") from error
     try:
         record = CodesRecord(**json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.") from error
     if names != ["codes"] or codes.ndim != 3 or codes.dtype != torch.int32:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.")
