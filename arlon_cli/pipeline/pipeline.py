@@ -1,6 +1,7 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice, repeat
 from typing import cast
@@ -232,7 +233,6 @@ class Pipeline:
 
         What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
         """
-        config = self.config
         codes = self._first_codes(reference)
         behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
         recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
@@ -259,7 +259,7 @@ class Pipeline:
                 new = self.denoise(job, texts, condition, recent, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
             recent = new if recent is None else torch.cat([recent, new], dim=2)
-            recent = recent[:, :, max(0, recent.shape[2] - config.segments.overlap) :]
+            recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :]
             run.report("decode")
             yield new
 
@@ -363,8 +363,9 @@ class Pipeline:
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
 
     def remember_speed(self, settings: Settings, seconds: float) -> None:
-        """Note how long a segment took here with such settings."""
-        self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
+        """Note how long a segment took here with such settings; where that cannot be written, nothing is lost."""
+        with suppress(ArlonError):
+            self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
 
     def remembered_speed(self, settings: Settings) -> float | None:
         """The seconds that a segment took here, with such settings, the last time; None where there was none."""
