@@ -9,7 +9,7 @@ import numpy as np
 
 from arlon_cli.errors import ArlonError
 from arlon_cli.storage.partial import partial_file
-from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, probe, read_frames, run_ffmpeg
+from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, last_line, probe, read_frames, run_ffmpeg
 
 _LEAST_FRAMES = 3  # shorter streams have no B-frames, and their decoding times do not meet those of longer ones
 
@@ -48,8 +48,7 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
             with partial_file(path) as joined:
                 done = run_ffmpeg("-loglevel", "error", *command, str(joined))
                 if done.returncode != 0:
-                    lines = done.stderr.decode(errors="replace").strip().splitlines()
-                    raise ArlonError(f"Could not write {path}: {lines[-1] if lines else 'ffmpeg failed'}.")
+                    raise ArlonError(f"Could not write {path}: {last_line(done.stderr)}.")
                 expected, found = info.num_frames + writer.num_frames, probe(joined).num_frames
                 if found != expected:
                     raise ArlonError(f"{path} would have {found} frames instead of {expected}; it was not written.")
