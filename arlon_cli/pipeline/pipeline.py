@@ -154,7 +154,10 @@ class Pipeline:
             yield from run.count(_between(self.decode(latents), wanted.start - start, wanted.stop - start))
 
     def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
-        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at."""
+        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at.
+
+        It is the scene's first one, or begins with a chunk of the video VAE.
+        """
         chunk = self.config.video_vae.chunk
         latent = frame // chunk.num_frames * chunk.num_latents
         if latent == 0:
@@ -162,7 +165,7 @@ class Pipeline:
         latent -= self.video_vae.decoder_context
         for number in reversed(range(len(jobs))):
             segment = jobs[number].segment
-            if segment.end <= latent:
+            if segment.end <= latent and segment.end % chunk.num_latents == 0:
                 return number + 1
             if self.store.read("latents", jobs[number].latents_key) is None:
                 latent = min(latent, segment.start)
