@@ -17,14 +17,6 @@ from arlon_cli.storage.metadata import VideoMetadata
 from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def clip(path: Path, num_frames: int, *, width: int = 48, height: int = 32, fps: float = 24, seed: int = 0) -> None:
     """Write a video of blocks that change."""
     blocks = np.random.default_rng(seed).integers(0, 255, (num_frames, height // 8, width // 8, 3), np.uint8)

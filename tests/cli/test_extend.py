@@ -15,14 +15,6 @@ from arlon_cli.storage.store import Store
 from arlon_cli.storage.video import VideoInfo, VideoWriter, probe, read_frames, read_metadata
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def clip(path: Path, num_frames: int, *, width: int = 32, height: int = 32, fps: float = 24) -> None:
     """Write a video of slow colours."""
     levels = np.linspace(30, 220, num_frames).astype(np.uint8)
