@@ -62,9 +62,9 @@ def test_full_size_has_the_published_names_and_shapes() -> None:
 @pytest.mark.parametrize("fusion", ["adaptive_norm", "mlp_adapter", "controlnet"])
 def test_an_untrained_injection_is_the_backbone_bit_for_bit(fusion: str) -> None:
     torch.manual_seed(0)
-    guided = awake(STDiT3(TINY, injection((0, 1), fusion)))
-    assert guided.injection is not None
-    guided.injection.copy_layers(guided.layers)
+    guided = awake(STDiT3(TINY))
+    guided.inject(injection((0, 1), fusion))
+    guided.eval().requires_grad_(False)
     backbone = STDiT3(TINY)
     backbone.requires_grad_(False)  # like the other: attention takes another path for gradients
     backbone.load_state_dict({k: v for k, v in guided.state_dict().items() if not k.startswith("injection.")})
