@@ -288,10 +288,11 @@ class Pipeline:
         overlap = job.segment.overlap
         if overlap and (given is None or given.shape[2] < overlap):
             raise ArlonError(f"The store lost what segment {job.segment.index + 1} goes on from; start again.")
+        dit = self.dit  # on the device before the stage begins
         run.num_steps = job.num_steps
         run.report("denoise")
         with torch.inference_mode():
-            steps = denoise(self.dit, self.config, job, texts[job.prompt], condition, given)
+            steps = denoise(dit, self.config, job, texts[job.prompt], condition, given)
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
                 run.report("denoise", step)
