@@ -22,3 +22,9 @@ class CheckpointError(ArlonError):
     """A checkpoint is missing, damaged, or does not fit the model that it names."""
 
     exit_code = 2
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, as one sentence; its kind where it says nothing."""
+    line = str(error).strip().split("\n")[0] or type(error).__name__
+    return line if line.endswith(".") else f"{line}."

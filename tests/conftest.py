@@ -10,6 +10,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -32,6 +33,9 @@ from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.storage.video import VideoWriter
+
+settings.register_profile("arlon", deadline=None)  # how long an example takes says nothing about the code
+settings.load_profile("arlon")
 
 TINY = replace(
     DIORAMA,

@@ -174,11 +174,9 @@ def _export(videos: Sequence[Path] | None, folder: Path, as_json: bool) -> None:
 def _write(path: Path, found: Found) -> None:
     """Write the report. Raises ArlonError where that is not possible."""
     from arlon_cli.evaluation.report import to_html
-    from arlon_cli.storage.partial import partial_file
+    from arlon_cli.storage.partial import write_whole
 
     try:
-        with partial_file(path) as temporary:
-            temporary.write_text(to_html(found.title, found.sections), encoding="utf-8")
-            temporary.replace(path)
+        write_whole(path, to_html(found.title, found.sections).encode())
     except OSError as error:
         raise ArlonError(f"Could not write {path}: {error.strerror or error}.") from error

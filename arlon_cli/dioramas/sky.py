@@ -7,7 +7,6 @@ from torch import Tensor
 
 from arlon_cli.dioramas.painter import RGB, Kit, Shot, over, smoothstep, wrapped
 
-TIMES = ("dawn", "day", "sunset", "night")
 ZENITH: dict[str, RGB] = {
     "dawn": (0.44, 0.52, 0.78),
     "day": (0.13, 0.38, 0.82),

@@ -14,12 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.models.ar_transformer import ARTransformer
-from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.latent_vqvae import CONDITION_CONTEXT, LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.video_vae import VideoVAE
-
-_CONTEXT = 4  # code frames that a condition is decoded with, as the pipeline does
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _draft(ar: ARTransformer, config: ModelConfig) -> object:
 
 
 def _condition(vqvae: LatentVQVAE, config: ModelConfig) -> object:
-    num_codes = _CONTEXT + 1 - (-config.segments.num_latents // config.latent_vqvae.ratio[0])
+    num_codes = CONDITION_CONTEXT + 1 - (-config.segments.num_latents // config.latent_vqvae.ratio[0])
     codes = torch.empty(1, num_codes, config.ar.code_height, config.ar.code_width, dtype=torch.long)
     return vqvae.decode(codes)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.partial import partial_file, write_whole
 from arlon_cli.storage.store import artifact_key
 
 _ROWS, _FEATURES, _PICTURE = "rows.jsonl", ".npy", ".png"
@@ -93,9 +93,7 @@ class Results:
                 temporary.replace(stem.with_suffix(_FEATURES))
         if found.picture is not None:
             endings.append(_PICTURE)
-            with partial_file(stem.with_suffix(_PICTURE)) as temporary:
-                temporary.write_bytes(found.picture)
-                temporary.replace(stem.with_suffix(_PICTURE))
+            write_whole(stem.with_suffix(_PICTURE), found.picture)
         line = json.dumps({"key": key, "values": found.values, "files": endings}, ensure_ascii=False)
         with (self.folder / _ROWS).open("a", encoding="utf-8") as stream:
             stream.write(("\n" if self._unfinished else "") + line + "\n")

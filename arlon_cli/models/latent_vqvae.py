@@ -15,6 +15,8 @@ from arlon_cli.models.layers import CausalConv3d, Downsample, RMSNorm, Upsample
 _TIME_WINDOW = (
     8  # code frames that attention along time looks back over, so that long videos look like training's clips
 )
+CONDITION_CONTEXT = 4
+"""Code frames before a segment that its condition is decoded with, in rendering as in training"""
 
 
 class LatentVQVAE(nn.Module):
@@ -77,6 +79,16 @@ class LatentVQVAE(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """F (B, C, r·t, p·h, q·w) of codes (B, t, h, w)."""
         return self.reconstruct(self.look_up(codes))
+
+    def decode_between(self, codes: Tensor, start: int, end: int) -> Tensor:
+        """F (B, C, end - start, p·h, q·w) of the latents [start, end), of codes (B, t, h, w) that reach to their end.
+
+        Decoded with `CONDITION_CONTEXT` code frames before it, whatever comes before these.
+        """
+        ratio = self.config.ratio[0]
+        first = max(0, start // ratio - CONDITION_CONTEXT)
+        condition = self.decode(codes[:, first : -(-end // ratio)])
+        return condition[:, :, start - first * ratio : end - first * ratio]
 
     @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:

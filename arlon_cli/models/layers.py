@@ -1,4 +1,7 @@
-"""What the two video autoencoders share. Activations are channels-last, (B, T, H, W, C), and nothing looks ahead."""
+"""What networks share: norms of the last axis, and layers of the video autoencoders.
+
+The autoencoders' activations are channels-last, (B, T, H, W, C), and nothing looks ahead.
+"""
 
 import torch
 from einops import rearrange
@@ -18,6 +21,11 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Layer norm over the channels of each position, without weights."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
 class CausalConv3d(nn.Conv3d):

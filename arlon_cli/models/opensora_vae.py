@@ -79,11 +79,11 @@ class OpenSoraVAE(ChunkedTemporalVAE):
     4m - 3 frames. Chunks do not see each other.
     """
 
+    decoder_context = 0  # latents before a chunk that its frames depend on
+
     def __init__(self, config: OpenSoraVAEConfig) -> None:
         super().__init__(config.temporal)
         self.spatial_vae = SpatialVAE(config.spatial)
-
-    decoder_context = 0  # latents before a chunk that its frames depend on
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of a clip: the posteriors' means. Raises InputError where H or W is no multiple of 8."""

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 from transformers.utils import logging
 
 from arlon_cli.config import PublishedT5Config
-from arlon_cli.errors import ArlonError, CheckpointError
+from arlon_cli.errors import ArlonError, CheckpointError, first_line
 
 _TAG = re.compile(r"</?[a-z][^<>]*>|<!--.*?-->")
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\b[\w.-]+\.(?:com|net|org|edu|gov)\b\S*")
@@ -81,7 +81,7 @@ def _load_tokenizer(folder: Path) -> "AutoTokenizer":
             "T5's vocabulary needs sentencepiece and protobuf; install them with `pip install 'arlon[opensora]'`."
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
 
 
 def _load_encoder(folder: Path, dtype: torch.dtype) -> T5EncoderModel:
@@ -97,13 +97,9 @@ def _load_encoder(folder: Path, dtype: torch.dtype) -> T5EncoderModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"The T5 in {folder} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"The T5 in {folder} cannot be read: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(f"The T5 in {folder} lacks the tensor {missing[0]}.")
     if extra := sorted(found["unexpected_keys"]):
         raise CheckpointError(f"The T5 in {folder} has the tensor {extra[0]}, which the model does not know.")
     return model.eval().requires_grad_(False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

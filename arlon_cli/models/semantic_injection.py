@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig
+from arlon_cli.models.layers import normalize
 
 Layer = tuple[nn.Module, nn.Module]
 """A spatial and a temporal block of the DiT"""
@@ -83,13 +84,6 @@ class SemanticInjection(nn.Module):
             update = fusion(x, self._noisy(features))
         return x + _masked(update, guidance.mask), guidance
 
-    def copy_layers(self, layers: Sequence[Layer]) -> None:
-        """Start ControlNet's layers anew as copies of the backbone's, such as those of a checkpoint just loaded."""
-        for number, fusion in self.fusions.items():
-            if isinstance(fusion, ControlLayer):
-                for mine, theirs in zip((fusion.spatial, fusion.temporal), layers[int(number)], strict=True):
-                    mine.load_state_dict(theirs.state_dict())
-
     def _noisy(self, features: Tensor) -> Tensor:
         """In training, now and then, F as the AR model might have it."""
         if not self.training or torch.rand(()).item() >= self.config.noise_probability:
@@ -110,7 +104,7 @@ class Adapter(nn.Module):
         self.fc2 = nn.Linear(width // 2, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.fc2(F.gelu(self.fc1(_normalize(features)), approximate="tanh"))
+        return features + self.fc2(F.gelu(self.fc1(normalize(features)), approximate="tanh"))
 
 
 class AdaptiveNorm(nn.Module):
@@ -125,8 +119,8 @@ class AdaptiveNorm(nn.Module):
             self.parameters_of.bias.copy_(torch.cat([torch.zeros(2 * width), torch.ones(width)]))
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        alpha, beta, gamma = self.parameters_of(_normalize(features)).chunk(3, dim=-1)
-        return alpha * self.mlp(F.silu(gamma * _normalize(x) + beta))
+        alpha, beta, gamma = self.parameters_of(normalize(features)).chunk(3, dim=-1)
+        return alpha * self.mlp(F.silu(gamma * normalize(x) + beta))
 
 
 class MlpAdapter(nn.Module):
@@ -140,7 +134,7 @@ class MlpAdapter(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(_normalize(features)), approximate="tanh"))
+        return self.fc2(F.gelu(self.fc1(normalize(features)), approximate="tanh"))
 
 
 class ControlLayer(nn.Module):
@@ -159,7 +153,7 @@ class ControlLayer(nn.Module):
 
     def forward(self, control: Tensor, features: Tensor, run_layer: RunLayer) -> tuple[Tensor, Tensor]:
         """What is added to X, and the control (B, T, S, d) of the next layer."""
-        control = run_layer((self.spatial, self.temporal), control + self.input(_normalize(features)))
+        control = run_layer((self.spatial, self.temporal), control + self.input(normalize(features)))
         return self.output(control), control
 
 
@@ -172,7 +166,3 @@ def uncertainty_sampling(features: Tensor) -> Tensor:
 
 def _masked(update: Tensor, mask: Tensor | None) -> Tensor:
     return update if mask is None else update * mask
-
-
-def _normalize(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
+from arlon_cli.models.layers import RMSNorm, normalize
 from arlon_cli.models.linear_estimate import LinearEstimate
 from arlon_cli.models.semantic_injection import Guidance, Layer, SemanticInjection
 
@@ -160,9 +161,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """x (B, T, S, d); attends along S, or along T with a `rotation`."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (self.scale_shift_table + modulation).unbind(-2)
-        x = x + gate * self.attn(_normalize(x) * (1 + scale) + shift, rotation)
+        x = x + gate * self.attn(normalize(x) * (1 + scale) + shift, rotation)
         x = x + self.cross_attn(x.flatten(1, 2), y, y_mask).view_as(x)
-        return x + mlp_gate * self.mlp(_normalize(x) * (1 + mlp_scale) + mlp_shift)
+        return x + mlp_gate * self.mlp(normalize(x) * (1 + mlp_scale) + mlp_shift)
 
 
 class SelfAttention(nn.Module):
@@ -226,7 +227,7 @@ class FinalLayer(nn.Module):
 
     def _modulate(self, x: Tensor, t: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table + t[:, None, None, None, :]).unbind(-2)
-        return _normalize(x) * (1 + scale) + shift
+        return normalize(x) * (1 + scale) + shift
 
 
 class PatchEmbedding(nn.Module):
@@ -269,17 +270,6 @@ class TextEmbedding(nn.Module):
         return self.y_proj(text)
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm of the last axis in single precision, eps 1e-6, as Open-Sora computes it."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
-
-
 class Rotary(nn.Module):
     """Rotary positions along time (Su et al., 2024); the frequencies stand in the checkpoint as a parameter."""
 
@@ -316,7 +306,3 @@ def position_embedding(h: int, w: int, width: int, scale: float, device: torch.d
 
     columns, rows = waves(w).expand(h, w, -1), waves(h)[:, None].expand(h, w, -1)
     return torch.cat([columns, rows], dim=-1).to(dtype)
-
-
-def _normalize(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)

@@ -1,6 +1,7 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice, repeat
 from typing import cast
@@ -19,8 +20,8 @@ from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.pipeline.condition import Texts, decode_condition, draft_spans
 from arlon_cli.pipeline.denoising import denoise
+from arlon_cli.pipeline.drafting import Texts, draft_spans
 from arlon_cli.pipeline.parts import Parts
 from arlon_cli.pipeline.progress import Progress, Run
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
@@ -154,7 +155,10 @@ class Pipeline:
             yield from run.count(_between(self.decode(latents), wanted.start - start, wanted.stop - start))
 
     def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
-        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at."""
+        """The job to begin with for the frames from `frame` on, early enough for what decoding and overlaps look at.
+
+        It is the scene's first one, or begins with a chunk of the video VAE.
+        """
         chunk = self.config.video_vae.chunk
         latent = frame // chunk.num_frames * chunk.num_latents
         if latent == 0:
@@ -162,7 +166,7 @@ class Pipeline:
         latent -= self.video_vae.decoder_context
         for number in reversed(range(len(jobs))):
             segment = jobs[number].segment
-            if segment.end <= latent:
+            if segment.end <= latent and segment.end % chunk.num_latents == 0:
                 return number + 1
             if self.store.read("latents", jobs[number].latents_key) is None:
                 latent = min(latent, segment.start)
@@ -233,7 +237,6 @@ class Pipeline:
 
         What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
         """
-        config = self.config
         codes = self._first_codes(reference)
         behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
         recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
@@ -254,11 +257,13 @@ class Pipeline:
                         codes = torch.cat([codes, self.codes(earlier, codes, texts, seed, run)])
                     behind.clear()
                     with torch.inference_mode():
-                        condition = decode_condition(self.latent_vqvae, codes, job.segment, self.device).float()
+                        condition = self.latent_vqvae.decode_between(
+                            codes[None].to(self.device), job.segment.start, job.segment.end
+                        ).float()
                 new = self.denoise(job, texts, condition, recent, run)
                 self.store.write("latents", job.latents_key, {"latents": new})
             recent = new if recent is None else torch.cat([recent, new], dim=2)
-            recent = recent[:, :, max(0, recent.shape[2] - config.segments.overlap) :]
+            recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :]
             run.report("decode")
             yield new
 
@@ -284,10 +289,11 @@ class Pipeline:
         overlap = job.segment.overlap
         if overlap and (given is None or given.shape[2] < overlap):
             raise ArlonError(f"The store lost what segment {job.segment.index + 1} goes on from; start again.")
+        dit = self.dit  # on the device before the stage begins
         run.num_steps = job.num_steps
         run.report("denoise")
         with torch.inference_mode():
-            steps = denoise(self.dit, self.config, job, texts[job.prompt], condition, given)
+            steps = denoise(dit, self.config, job, texts[job.prompt], condition, given)
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
                 run.report("denoise", step)
@@ -362,8 +368,9 @@ class Pipeline:
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
 
     def remember_speed(self, settings: Settings, seconds: float) -> None:
-        """Note how long a segment took here with such settings."""
-        self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
+        """Note how long a segment took here with such settings; where that cannot be written, nothing is lost."""
+        with suppress(ArlonError):
+            self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
 
     def remembered_speed(self, settings: Settings) -> float | None:
         """The seconds that a segment took here, with such settings, the last time; None where there was none."""

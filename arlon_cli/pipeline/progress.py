@@ -34,12 +34,14 @@ class Run:
     num_frames: int = 0
 
     def report(self, stage: str, step: int = 0) -> None:
+        """Tell where the run is; `stage` and `step` as `Progress` has them."""
         progress = Progress(
             stage, self.segment, self.num_segments, step, self.num_steps, self.num_frames, self.total_frames
         )
         self.on_progress(progress)
 
     def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
+        """Chunks of frames (n, H, W, 3) as they come, each counted once the caller asks for the next."""
         for frames in chunks:
             yield frames
             self.num_frames += len(frames)

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -23,7 +24,7 @@ class Reference:
     latents: Tensor | None = None
     codes: Tensor | None = None
 
-    @property
+    @cached_property
     def given(self) -> Given:
         """How much is given, with keys that depend on every value of it."""
         return Given(

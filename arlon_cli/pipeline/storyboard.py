@@ -1,7 +1,7 @@
 """Storyboard files: YAML that lists shots, read node by node, so that an error can name its line."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,10 @@ def parse_storyboard(data: bytes, name: str, fps: int) -> Storyboard:
         text = data.decode("utf-8-sig")
         loader = _Loader(text)
         try:
-            return _storyboard(loader, fps)
+            root = loader.get_single_node()
+            if root is None:
+                raise InputError(f"{name} is empty: there is no list `shots`.")
+            return _storyboard(loader, root, fps)
         finally:
             loader.dispose()
     except UnicodeDecodeError as error:
@@ -104,13 +107,10 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _storyboard(loader: _Loader, fps: int) -> Storyboard:
-    root = loader.get_single_node()
-    entries = _entries(root, "the storyboard", ("title", "defaults", "shots")) if root is not None else {}
+def _storyboard(loader: _Loader, root: yaml.Node, fps: int) -> Storyboard:
+    entries = _entries(root, "the storyboard", ("title", "defaults", "shots"))
     shots_node = entries.get("shots")
     if not isinstance(shots_node, yaml.SequenceNode) or not shots_node.value:
-        if root is None:
-            raise yaml.MarkedYAMLError(problem="no list `shots`")
         raise _Problem(shots_node or root, "no list `shots`")
     title = _value(loader, entries["title"], "", "title") if "title" in entries else None
     defaults = _entries(entries["defaults"], "defaults", _DEFAULTS) if "defaults" in entries else {}
@@ -155,7 +155,7 @@ def _shot(loader: _Loader, node: yaml.Node, where: str, inherited: _Entries, fps
     return shot
 
 
-def _entries(node: yaml.Node, where: str, known: Collection[str]) -> _Entries:
+def _entries(node: yaml.Node, where: str, known: Sequence[str]) -> _Entries:
     """The entries of a mapping. Raises _Problem for another node, a field that is not known, or one given twice."""
     if not isinstance(node, yaml.MappingNode) or node.tag != f"{_TAG}map":
         raise _Problem(node, f"{where} is no mapping of fields")
@@ -163,8 +163,7 @@ def _entries(node: yaml.Node, where: str, known: Collection[str]) -> _Entries:
     for key, value in node.value:
         name = key.value if isinstance(key, yaml.ScalarNode) else "that is no word"
         if name not in known:
-            names = f"{', '.join(list(known)[:-1])} and {list(known)[-1]}"
-            raise _Problem(key, f"{where}: unknown field {name!r}; known are {names}")
+            raise _Problem(key, f"{where}: unknown field {name!r}; known are {', '.join(known[:-1])} and {known[-1]}")
         if name in entries:
             raise _Problem(key, f"{where}: {name} is given twice")
         entries[name] = value

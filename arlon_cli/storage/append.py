@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.video import VideoInfo, VideoWriter, as_ffmetadata, ffmpeg_path, probe, read_frames, run_ffmpeg
+from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.video import (
+    VideoInfo,
+    VideoWriter,
+    as_ffmetadata,
+    ffmpeg_path,
+    last_line,
+    probe,
+    read_frames,
+    run_ffmpeg,
+)
 
 _LEAST_FRAMES = 3  # shorter streams have no B-frames, and their decoding times do not meet those of longer ones
 
@@ -32,8 +42,8 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
 
     `source` is one that `can_copy` accepts. The file appears whole or not at all. Raises ArlonError.
     """
-    with _folder_beside(path) as folder:
-        added, joined = Path(folder) / "added.mp4", Path(folder) / "joined.mp4"
+    with tempfile.TemporaryDirectory() as folder:
+        added = Path(folder) / "added.mp4"
         with VideoWriter(added, width=info.width, height=info.height, fps=info.fps, comment="") as writer:
             for chunk in frames:
                 writer.write(chunk)
@@ -42,16 +52,16 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
         about = Path(folder) / "about.txt"  # a command line holds no long storyboard
         about.write_bytes(as_ffmetadata(comment))
         command = ["-f", "concat", "-safe", "0", "-i", str(parts), "-f", "ffmetadata", "-i", str(about)]
-        command += ["-map", "0:v:0", "-map_metadata", "1", "-c", "copy", "-movflags", "+faststart"]
-        done = run_ffmpeg("-loglevel", "error", *command, str(joined))
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise ArlonError(f"Could not write {path}: {lines[-1] if lines else 'ffmpeg failed'}.")
-        expected, found = info.num_frames + writer.num_frames, probe(joined).num_frames
-        if found != expected:
-            raise ArlonError(f"{path} would have {found} frames instead of {expected}; it was not written.")
+        command += ["-map", "0:v:0", "-map_metadata", "1", "-c", "copy", "-movflags", "+faststart", "-y"]
         try:
-            joined.replace(path)
+            with partial_file(path) as joined:
+                done = run_ffmpeg("-loglevel", "error", *command, ffmpeg_path(joined))
+                if done.returncode != 0:
+                    raise ArlonError(f"Could not write {path}: {last_line(done.stderr)}.")
+                expected, found = info.num_frames + writer.num_frames, probe(joined).num_frames
+                if found != expected:
+                    raise ArlonError(f"{path} would have {found} frames instead of {expected}; it was not written.")
+                joined.replace(path)
         except OSError as error:
             raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
     return found
@@ -71,13 +81,6 @@ def append_encoded(
         for chunk in frames:
             writer.write(chunk)
     return writer.num_frames
-
-
-def _folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".arlon-", dir=path.parent.absolute())
-    except OSError as error:
-        raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
 
 
 def _parameter_sets(path: Path) -> list[bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Modul
 
     Matrices are kept in `dtype`, vectors (biases, norms, statistics) as they are; of a DiT around a published backbone,
     the adapters alone. Raises CheckpointError where `folder` holds something that is no checkpoint, or a part has no
-    name of `PARTS`, or is published.
+    name of `PARTS`, or is published; OSError where it cannot be written.
     """
     published = () if config.published is None else ("text_encoder", "video_vae")
     if unknown := parts.keys() - set(PARTS).difference(published):
@@ -60,7 +60,7 @@ def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[st
 
     Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
     named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
-    holds something that is no checkpoint, or is `source`.
+    holds something that is no checkpoint, or is `source`; OSError where it cannot be written.
     """
     if folder.resolve() == source.folder.resolve():
         raise CheckpointError(f"{folder} is the checkpoint that training starts from; name another folder.")
@@ -78,29 +78,36 @@ def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[st
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to be written, which takes the place of `folder` when the block ends without an error."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    """A folder to be written, which takes the place of `folder` when the block ends without an error.
+
+    What was there goes last: until the new one is in its place, it is only set aside.
+    """
+    folder = folder.resolve()
+    temporary, aside = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
         temporary.mkdir()
         yield temporary
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(aside)
         temporary.replace(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_place(folder: Path) -> None:
-    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / "config.json").exists() and (folder.is_file() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
 
 
 def _elsewhere(source: "Checkpoint") -> ModelConfig:
     """The configuration of a checkpoint in another folder: published parts in folders are found from there, too."""
+    config = source.config
+    if config.published is None:
+        return config
     folders = {part: found.folder for part, found in source.published.items() if found.is_folder}
     places = {part: str(folder.resolve()) for part, folder in folders.items() if folder is not None}
-    config = source.config
-    return config if config.published is None else replace(config, published=replace(config.published, **places))
+    return replace(config, published=replace(config.published, **places))
 
 
 def _link(file: Path, place: Path) -> None:
@@ -158,12 +165,13 @@ class Checkpoint:
 
     def _is_here(self, part: str) -> bool:
         source = self.published[part]
-        if source.is_folder and not source.is_whole:
+        whole = source.is_whole
+        if source.is_folder and not whole:
             raise CheckpointError(
                 f"{source.source}, which is to hold the {part} of {self.folder}, "
                 f"{'lacks files' if source.folder else 'is not there'}."
             )
-        return source.is_whole
+        return whole
 
     @cached_property
     def digest(self) -> str:
@@ -174,8 +182,14 @@ class Checkpoint:
         return total.hexdigest()
 
     def part_digest(self, part: str) -> str:
-        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`."""
-        total = hashlib.sha256(json.dumps(asdict(getattr(self.config, part)), sort_keys=True).encode())
+        """SHA-256, in hexadecimal, over a part's configuration, and its files as in `digest`.
+
+        `part` is one that the configuration describes; to the DiT's belongs that of its injection.
+        """
+        stated = asdict(getattr(self.config, part))
+        if part == "dit":
+            stated["injection"] = asdict(self.config.injection)
+        total = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
         for line in self._hashes(part):
             total.update(line.encode())
         return total.hexdigest()
@@ -225,10 +239,7 @@ class Checkpoint:
                 raise CheckpointError(
                     f"{where}: the tensor {name} is of type {kind}, which is no float of 16 bits or more."
                 )
-        placed = {
-            name: value.to(device, dtype if value.is_floating_point() else value.dtype)
-            for name, value in tensors.items()
-        }
+        placed = {name: value.to(device, dtype) for name, value in tensors.items()}
         module.load_state_dict(placed, strict=True, assign=True)
         return module.eval().requires_grad_(False)
 
@@ -349,15 +360,19 @@ def _save_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
         shards[-1][name] = value
         size += value.nbytes
     if len(shards) == 1:
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        _save_file(tensors, folder / WEIGHTS)
         return
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        _save_file(shard, folder / file)
         weight_map |= dict.fromkeys(shard, file)
     index = {"metadata": {"total_size": sum(value.nbytes for value in tensors.values())}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _save_file(tensors: dict[str, Tensor], file: Path) -> None:
+    file.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file would keep others from reading it
 
 
 def _some(names: list[str]) -> str:

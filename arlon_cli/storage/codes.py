@@ -11,7 +11,7 @@ from torch import Tensor
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.partial import write_whole
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ def write_codes(path: Path, codes: Tensor, record: CodesRecord) -> None:
     tensors = {"codes": codes.to("cpu", torch.int32).contiguous()}
     metadata = {"arlon": json.dumps(asdict(record), ensure_ascii=False)}
     try:
-        with partial_file(path) as temporary:
-            temporary.write_bytes(save(tensors, metadata))  # save_file would keep others from reading it
-            temporary.replace(path)
+        write_whole(path, save(tensors, metadata))  # save_file would keep others from reading it
     except (OSError, SafetensorError) as error:
         raise ArlonError(f"Could not write {path}: {error}.") from error
 
@@ -52,7 +50,7 @@ def read_codes(path: Path) -> tuple[Tensor, CodesRecord]:
         raise InputError(f"{path} holds no codes that can be read: {error}.") from error
     try:
         record = CodesRecord(**json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.") from error
     if names != ["codes"] or codes.ndim != 3 or codes.dtype != torch.int32:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.")

@@ -1,6 +1,7 @@
 """Users' own videos: a folder with captions as CSV or JSON lines, or WebDataset shards."""
 
 import csv
+import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def videos_of(source: Source) -> Iterator[Video]:
     """The videos of a file, one at a time; those of a shard lie in a temporary file until the next is asked for.
 
     In a shard, the caption is the sample's `txt`, or `caption` in its `json`. Raises InputError for a shard that is
-    damaged, and ArlonError where webdataset is not installed.
+    damaged or has a file twice, and ArlonError where webdataset is not installed.
     """
     if source.file.suffix.lower() != _SHARD:
         yield Video(str(source.file), source.caption, source.file)
@@ -83,6 +84,8 @@ def videos_of(source: Source) -> Iterator[Video]:
                         break
     except (tarfile.TarError, EOFError) as error:
         raise InputError(f"{source.file} is no tar file, or is damaged or cut short.") from error
+    except ValueError as error:
+        raise InputError(f"{source.file} holds a file of the same name twice.") from error
 
 
 def _caption_of(sample: dict[str, Any]) -> str | None:
@@ -99,7 +102,7 @@ def _read_table(table: Path) -> list[Source]:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{table} cannot be read as UTF-8 text.") from error
-    rows = _csv_rows(text) if table.suffix.lower() == ".csv" else _json_rows(text, table)
+    rows = _csv_rows(text, table) if table.suffix.lower() == ".csv" else _json_rows(text, table)
     sources = []
     for line, row in rows:
         if not all(isinstance(row.get(name), str) for name in ("file", "caption")):
@@ -110,14 +113,17 @@ def _read_table(table: Path) -> list[Source]:
     return sources
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    for row in reader:
-        yield reader.line_num, row
+def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{table}, line {reader.line_num + 1} is not CSV: {error}.") from error
 
 
 def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # other ends of lines may stand in captions
         if not line.strip():
             continue
         try:

@@ -57,5 +57,5 @@ class VideoMetadata:
             data: Any = json.loads(text)["arlon"]
             shots = tuple(ShotRecord(**shot) for shot in data["shots"])
             return cls(**{**data, "shots": shots, "redo": tuple(data.get("redo", ()))}) if shots else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None

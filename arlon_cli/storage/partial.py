@@ -29,6 +29,13 @@ def partial_file(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all. Raises OSError."""
+    with partial_file(path) as temporary:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the partial files in a folder that no process is writing."""
     if fcntl is None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arlon_cli.errors import ArlonError, CheckpointError
+from arlon_cli.errors import ArlonError, CheckpointError, first_line
 
 WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 PICKLED_WEIGHTS = "pytorch_model.bin"  # of which a T5 may be made, where there is nothing better
@@ -51,7 +51,7 @@ class PublishedPart:
     @property
     def is_whole(self) -> bool:
         """Whether all files are here. Raises CheckpointError where an index is damaged."""
-        return self.folder is not None and bool(self.files())
+        return bool(self.files())
 
     def files(self) -> list[Path]:
         """The files that are read, weights first; none where one of them is missing. Raises as `is_whole` does."""
@@ -64,7 +64,8 @@ class PublishedPart:
             if not any((folder / name).is_file() for name in _TOKENIZERS):
                 return []
         weights = weight_files(folder, (*WEIGHTS, PICKLED_WEIGHTS) if self.text else WEIGHTS)
-        return [*weights, *sorted(set(others))] if weights and all(file.is_file() for file in weights) else []
+        files = [*weights, *sorted(others)]
+        return files if weights and all(file.is_file() for file in files) else []
 
     def wanted(self, names: Sequence[str]) -> list[str]:
         """Those of a repository's files that are to be fetched."""
@@ -127,7 +128,7 @@ class Download:
         try:
             return Path(snapshot_download(self.source, allow_patterns=list(self.files)))
         except Exception as error:  # of the Hub's, of the connection's, of the disk's
-            raise ArlonError(f"{self.source} could not be fetched: {_first_line(error)} Run again to go on.") from error
+            raise ArlonError(f"{self.source} could not be fetched: {first_line(error)} Run again to go on.") from error
 
 
 def plan_download(part: PublishedPart) -> Download:
@@ -137,7 +138,7 @@ def plan_download(part: PublishedPart) -> Download:
     try:
         siblings = HfApi().model_info(part.source, files_metadata=True).siblings or []
     except Exception as error:
-        raise ArlonError(f"{part.source} is not whole on this machine, and the Hub: {_first_line(error)}") from error
+        raise ArlonError(f"{part.source} is not whole on this machine, and the Hub: {first_line(error)}") from error
     sizes = {file.rfilename: file.size or 0 for file in siblings}
     files = part.wanted(list(sizes))
     if not any(name.endswith((".safetensors", ".bin")) for name in files):
@@ -150,8 +151,3 @@ def cache_folder() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
-
-
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().split("\n")[0] or type(error).__name__
-    return line if line.endswith(".") else f"{line}."

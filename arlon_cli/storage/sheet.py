@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.partial import write_whole
 
 _COLUMNS, _ROWS = 6, 4
 
@@ -42,9 +42,7 @@ class ContactSheet:
 
 def write_sheet(rows: list[np.ndarray], path: Path) -> None:
     """Write rows of frames, each (n, H, W, 3) uint8, as `sheet_png` gives them. Raises OSError."""
-    with partial_file(path) as temporary:
-        temporary.write_bytes(sheet_png(rows))
-        temporary.replace(path)
+    write_whole(path, sheet_png(rows))
 
 
 def sheet_png(rows: list[np.ndarray]) -> bytes:

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.storage.partial import partial_file, remove_leftovers
+from arlon_cli.storage.partial import remove_leftovers, write_whole
 
 KINDS = ("codes", "latents", "texts", "timings")
 DEFAULT_LIMIT = "10GB"
@@ -63,6 +63,8 @@ class Store:
 
     def read(self, kind: str, key: str) -> dict[str, Tensor] | None:
         """The tensors of an artifact, on the CPU; None where the store has none, or one that is damaged."""
+        if not key.isalnum():  # from a video that anybody may have made, it could lead to any file, to be removed
+            return None
         path = self.path(kind, key)
         try:
             with safe_open(path, framework="pt") as file:
@@ -85,9 +87,7 @@ class Store:
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(path) as temporary:
-                temporary.write_bytes(save(tensors, metadata={"sha256": _digest(key, tensors)}))
-                temporary.replace(path)
+            write_whole(path, save(tensors, metadata={"sha256": _digest(key, tensors)}))
         except OSError as error:
             raise ArlonError(
                 f"Could not write to the store at {self.folder} ({error.strerror or error}); "
@@ -98,7 +98,7 @@ class Store:
     def artifacts(self) -> Iterator[tuple[str, Path, os.stat_result]]:
         """Kind, path and status of every artifact."""
         for kind in KINDS:
-            for path in (self.folder / kind).glob("*/*.safetensors"):
+            for path in (self.folder / kind).glob("*/[!.]*.safetensors"):  # hidden are files that are being written
                 try:
                     yield kind, path, path.stat()
                 except FileNotFoundError:  # another process was faster
@@ -106,12 +106,9 @@ class Store:
 
     def remember_result(self, path: Path) -> None:
         """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
-        note = self.folder / _LAST_RESULT
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial_file(note) as temporary:
-                temporary.write_text(str(path.absolute()), encoding="utf-8")
-                temporary.replace(note)
+            write_whole(self.folder / _LAST_RESULT, str(path.absolute()).encode())
 
     def last_result(self) -> Path:
         """The newest result that was noted. Raises InputError where there is none, or it is gone."""

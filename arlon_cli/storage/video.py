@@ -136,8 +136,7 @@ class VideoWriter:
         self._process.kill()
         self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return ArlonError(f"Could not write {self.path}: {lines[-1] if lines else 'ffmpeg failed'}.")
+        return ArlonError(f"Could not write {self.path}: {last_line(self._errors.read())}.")
 
 
 def probe(path: Path) -> VideoInfo:
@@ -196,8 +195,7 @@ def read_frames(path: Path, *, width: int, height: int, fps: float | None = None
             raise InputError(f"{path} is damaged or cut short: only its first {num_frames} frames can be read.")
         if process.returncode != 0 or not num_frames:
             errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines()
-            raise InputError(f"{path} is no video that ffmpeg can read: {lines[-1] if lines else 'no reason given'}.")
+            raise InputError(f"{path} is no video that ffmpeg can read: {last_line(errors.read())}.")
 
 
 def _exact_rate(fps: float) -> float:
@@ -214,6 +212,12 @@ def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
     """ffmpeg with these options, run to its end whatever comes of it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *options]
     return subprocess.run(command, capture_output=True, check=False)
+
+
+def last_line(log: bytes) -> str:
+    """Why ffmpeg failed, as it said last."""
+    lines = log.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "ffmpeg gave no reason"
 
 
 def as_ffmetadata(comment: str) -> bytes:

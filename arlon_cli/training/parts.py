@@ -31,7 +31,6 @@ _CAPTIONED = ("ar", "dit")
 _BUILT_ON = {"video_vae": "latent_vqvae, ar and dit", "latent_vqvae": "ar and dit", "latent_vqvae_coarse": "dit"}
 _VAE_FRAMES, _VAE_SIDE = 16, 64  # of what the video VAE is shown
 _STATISTICS_BATCHES = 32
-_CONTEXT = 4  # code frames before a window that its condition is decoded with, as in rendering
 
 
 @dataclass(frozen=True)
@@ -286,11 +285,7 @@ def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:
 @torch.no_grad()
 def _condition(model: LatentVQVAE, codes: Tensor, window: Window) -> Tensor:
     """F (1, C, T, H, W) of a window of latents, from the codes (t, h, w) of its piece."""
-    ratio = model.config.ratio[0]
-    first = max(0, window.start // ratio - _CONTEXT)
-    end = window.start + window.length
-    condition = model.decode(codes[None, first : -(-end // ratio)])
-    return condition[:, :, window.start - first * ratio : end - first * ratio].float()
+    return model.decode_between(codes[None], window.start, window.start + window.length).float()
 
 
 _PLANS: dict[str, Callable[[Work, Sequence[Piece]], Plan]] = {

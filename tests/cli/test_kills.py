@@ -98,6 +98,21 @@ def test_killed_in_segment_6_and_started_again(
     assert not leftovers(here)
 
 
+def test_an_extension_that_is_killed_leaves_nothing_beside_the_video(
+    worker: Worker, whole_run: Path, tiny_checkpoint: Path, here: Path
+) -> None:
+    copy_store(whole_run, here)
+    shutil.copy(whole_run, here)
+    arguments = ["extend", "clip.mp4", "--frames", "24", "-o", "more.mp4", "--model", str(tiny_checkpoint)]
+    extend = job(tiny_checkpoint, here) | {"arguments": [*arguments, "--device", "cpu"]}
+    [end] = worker(extend | {"kill_at": [signal.SIGKILL, "denoise", 3, 1]})
+    assert end["code"] == -9
+    assert [path.name for path in here.iterdir()] == ["clip.mp4"]
+    [end] = worker(extend)
+    assert end["code"] == 0, end["err"]
+    assert sorted(path.name for path in here.iterdir()) == ["clip.mp4", "more.mp4"]
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(worker: Worker, whole: bytes, tiny_checkpoint: Path, here: Path) -> None:
     kept = 0

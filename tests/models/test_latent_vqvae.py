@@ -6,7 +6,7 @@ from torch import Tensor
 
 from arlon_cli.config import LatentVQVAEConfig
 from arlon_cli.errors import InputError
-from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.latent_vqvae import CONDITION_CONTEXT, LatentVQVAE
 from arlon_cli.presets import DIORAMA
 
 
@@ -64,6 +64,23 @@ def test_a_prefix_of_codes_decodes_to_a_prefix(ratio: tuple[int, int, int]) -> N
     for length in (1, 9, 19):
         prefix = vqvae.decode(codes[:, :length])
         torch.testing.assert_close(prefix, whole[:, :, : length * ratio[0]], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ratio", [(2, 2, 2), (4, 2, 2)])
+def test_what_is_decoded_between_depends_on_a_few_codes_before_it(ratio: tuple[int, int, int]) -> None:
+    vqvae, codes = tiny(ratio), torch.randint(32, (1, 40, 2, 3))
+    whole = vqvae.decode(codes)
+    for start, end in ((0, 5), (3, 8), (70, 75), (61, 63)):
+        first, last = start // ratio[0], -(-end // ratio[0])
+        condition = vqvae.decode_between(codes, start, end)
+        assert condition.shape == (1, 3, end - start, 4, 6)
+        assert torch.equal(condition, vqvae.decode_between(codes[:, :last], start, end))
+        other = codes.clone()
+        other[:, : max(0, first - CONDITION_CONTEXT)] += 1
+        assert torch.equal(condition, vqvae.decode_between(other % 32, start, end))
+        if first <= CONDITION_CONTEXT:
+            torch.testing.assert_close(condition, whole[:, :, start:end], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.extension import extend_latents, extend_pixels, extend_plan, fitted
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference, tail_frames
@@ -58,6 +58,26 @@ def test_the_frames_before_stay_as_they_are(pipeline: Pipeline, num_frames: int,
     assert np.array_equal(whole[:num_frames], before)
     assert len(new) == added
     assert np.abs(whole[num_frames:].astype(int) - new).max() <= 1
+
+
+@pytest.mark.parametrize(("num_latents", "overlap"), [(7, 2), (10, 5), (8, 0)])
+def test_chunks_of_17_frames_are_decoded_whole_wherever_segments_end(
+    tiny_backbone: Path, tmp_path: Path, num_latents: int, overlap: int
+) -> None:
+    checkpoint = Checkpoint(tiny_backbone)
+    pipeline = Pipeline(
+        checkpoint,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        store=Store(tmp_path / "store", 10**9),
+        config=replace(checkpoint.config, segments=SegmentConfig(num_latents, overlap)),
+    )
+    settings = replace(SETTINGS, use_ar=False)
+    whole = video(pipeline, [Shot("a red hill", 90)], settings)
+    for first_frame in (16, 17, 40, 70):
+        end = np.concatenate(list(pipeline.frames([Shot("a red hill", 90)], settings, first_frame=first_frame)))
+        assert len(end) == 90 - first_frame
+        assert np.abs(whole[first_frame:].astype(int) - end).max() <= 1
 
 
 def test_cuts_before_do_not_matter(pipeline: Pipeline) -> None:

@@ -54,7 +54,7 @@ def test_the_storyboards_that_come_along(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no list `shots`"),
+        ("", "^board.yaml is empty: there is no list `shots`.$"),
         ("{", "line 1: not valid YAML"),
         ("a hill", "no mapping"),
         ("shots: []", "no list `shots`"),

@@ -81,11 +81,33 @@ def test_saves_over_a_checkpoint_but_over_nothing_else(
 ) -> None:
     save_checkpoint(copy, tiny_config, {"ar": tiny_modules["ar"]}, torch.float32)
     assert {path.name for path in copy.iterdir()} == {"config.json", "ar"}
+    (tmp_path / "link").symlink_to(copy)
+    save_checkpoint(tmp_path / "link", tiny_config, {"dit": tiny_modules["dit"]}, torch.float32)
+    assert {path.name for path in copy.iterdir()} == {"config.json", "dit"}
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "link"}
+    with pytest.raises(CheckpointError, match="other files"):
+        save_checkpoint(copy / "config.json", tiny_config, {}, torch.float32)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("Dear")
     with pytest.raises(CheckpointError, match="other files"):
         save_checkpoint(tmp_path / "letters", tiny_config, {}, torch.float32)
     assert {path.name for path in (tmp_path / "letters").iterdir()} == {"dear.txt"}
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_the_old_one(
+    copy: Path, tmp_path: Path, tiny_config: ModelConfig, tiny_modules: Modules
+) -> None:
+    before = Checkpoint(copy).digest
+    parts = {"ar": tiny_modules["ar"], "classifier": nn.Linear(1, 1)}  # which has no attributes
+    with pytest.raises(AttributeError):
+        save_checkpoint(copy, tiny_config, parts, torch.float32)
+    assert Checkpoint(copy).digest == before
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+def test_others_may_read_a_checkpoint(tiny_checkpoint: Path) -> None:
+    modes = {file.stat().st_mode for file in Checkpoint(tiny_checkpoint).files()}
+    assert modes == {(tiny_checkpoint / "config.json").stat().st_mode}
 
 
 def test_missing_tensor_is_named(copy: Path) -> None:

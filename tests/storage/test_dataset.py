@@ -21,11 +21,14 @@ def write_shard(file: Path, members: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
 def test_a_table_names_files_beside_it(tmp_path: Path, name: str) -> None:
-    rows = [{"file": "a.mp4", "caption": 'a hill, "red"'}, {"file": "deep/b.webm", "caption": "Meer — unter Schnee"}]
+    rows = [
+        {"file": "a.mp4", "caption": 'a hill, "red"'},
+        {"file": "deep/b.webm", "caption": "Meer — unter\u2028Schnee\x85nachts"},
+    ]
     if name.endswith("csv"):
-        text = 'caption,file,seen\r\n"a hill, ""red""",a.mp4,1\r\nMeer — unter Schnee,deep/b.webm,2\r\n'
+        text = f'caption,file,seen\r\n"a hill, ""red""",a.mp4,1\r\n{rows[1]["caption"]},deep/b.webm,2\r\n'
     else:
-        text = "\n".join(json.dumps(row) for row in rows) + "\n\n"
+        text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n"
     (tmp_path / name).write_bytes(text.encode())
     expected = [Source(tmp_path / row["file"], row["caption"]) for row in rows]
     assert find_sources(tmp_path) == expected
@@ -73,6 +76,14 @@ def test_a_damaged_shard_is_named(tmp_path: Path, content: bytes | None) -> None
         list(videos_of(Source(shard)))
 
 
+def test_a_shard_with_a_file_twice_is_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for _ in range(2):
+            tar.addfile(tarfile.TarInfo("one.mp4"), io.BytesIO())
+    with pytest.raises(InputError, match=r"0\.tar holds a file of the same name twice"):
+        list(videos_of(Source(tmp_path / "0.tar")))
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -83,6 +94,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, content: bytes | None) -> None
         ({"a.csv": "file,caption\na.mp4\n"}, "line 2: every row needs"),
         ({"a.jsonl": '{"file": "a.mp4", "caption": "x"}\n{oops\n'}, "line 2 is not JSON"),
         ({"a.jsonl": "[1]\n"}, "line 1: every row needs"),
+        ({"a.csv": f'file,caption\na.mp4,"{"x" * 200_000}\n'}, "line 2 is not CSV: field larger than"),
     ],
 )
 def test_bad_data_is_one_sentence(tmp_path: Path, files: dict[str, str], message: str) -> None:

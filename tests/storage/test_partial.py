@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from arlon_cli.storage.partial import partial_file, remove_leftovers
+from arlon_cli.storage.partial import partial_file, remove_leftovers, write_whole
 
 
 def test_what_is_not_renamed_is_gone(tmp_path: Path) -> None:
@@ -15,10 +15,10 @@ def test_what_is_not_renamed_is_gone(tmp_path: Path) -> None:
 
 
 def test_what_is_renamed_stays(tmp_path: Path) -> None:
-    with partial_file(tmp_path / "a.bin") as temporary:
-        temporary.write_text("whole")
-        temporary.replace(tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes(b"another")
+    write_whole(tmp_path / "a.bin", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == b"whole"
 
 
 def test_files_at_work_stay_and_leftovers_of_killed_processes_go(tmp_path: Path) -> None:

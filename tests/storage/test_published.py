@@ -75,6 +75,9 @@ def test_folders_may_stand_for_ids(tiny_arlon: Path, offline_hub: Path, tmp_path
         a, b = Checkpoint(tiny_arlon).load(part, "cpu", torch.float32), before.config
         assert isinstance(b, ModelConfig)
         assert not any(tensor.is_meta for tensor in a.parameters())
+    (tmp_path / "vae" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"vae, which is to hold the video_vae of .*arlon, lacks files"):
+        Checkpoint(tiny_arlon).check("video_vae")
     shutil.rmtree(tmp_path / "vae")
     with pytest.raises(CheckpointError, match=r"vae, which is to hold the video_vae of .*arlon, is not there"):
         Checkpoint(tiny_arlon).load("video_vae", "cpu", torch.float32)
@@ -131,7 +134,7 @@ def test_the_digest_follows_published_and_own_files(tiny_arlon: Path, offline_hu
     assert len({before, own, Checkpoint(tiny_arlon).digest}) == 3
 
 
-def test_a_parts_digest_follows_its_files_alone(tiny_arlon: Path, offline_hub: Path) -> None:
+def test_a_parts_digest_follows_its_own_files_and_configuration_alone(tiny_arlon: Path, offline_hub: Path) -> None:
     def digests() -> dict[str, str]:
         return {part: Checkpoint(tiny_arlon).part_digest(part) for part in ("text_encoder", "ar", "dit")}
 
@@ -147,6 +150,11 @@ def test_a_parts_digest_follows_its_files_alone(tiny_arlon: Path, offline_hub: P
     assert changed(before) == {"dit"}
     before = digests()
     edit(tiny_arlon / "dit" / WEIGHTS, lambda tensors: [value.add_(1) for value in tensors.values()])
+    assert changed(before) == {"dit"}
+    before = digests()
+    config = json.loads((tiny_arlon / "config.json").read_text())
+    config["injection"]["noise_probability"] = 0.5
+    (tiny_arlon / "config.json").write_text(json.dumps(config))
     assert changed(before) == {"dit"}
 
 

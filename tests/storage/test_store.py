@@ -1,11 +1,12 @@
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.storage.partial import partial_file
 from arlon_cli.storage.store import Store, artifact_key, parse_size
 
 TENSORS = {"latents": torch.arange(250, dtype=torch.float32)}  # about 1 kB
@@ -55,6 +56,16 @@ def test_an_artifact_under_another_key_is_absent(tmp_path: Path) -> None:
     assert store.read("latents", "abd") is None
 
 
+def test_a_key_that_leads_out_of_the_store_is_absent(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"not an artifact")
+    store = Store(tmp_path / "store", 10**6)
+    store.write("latents", "abc", TENSORS)
+    for key in (str(mine.with_suffix("")), "../../../mine", "ab/../../../../mine", ""):
+        assert store.read("latents", key) is None
+    assert mine.read_bytes() == b"not an artifact"
+
+
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     store = Store(tmp_path, 10**6)
     path = store.path("latents", "abc")
@@ -82,15 +93,23 @@ def test_what_is_written_stays_even_beyond_the_limit(tmp_path: Path) -> None:
     assert store.read("latents", "only") is None
 
 
-def test_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
-    store = Store(tmp_path, 3000)
-    threads = [threading.Thread(target=lambda i=i: store.write("latents", f"key{i % 3}", TENSORS)) for i in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not list(tmp_path.rglob("*.tmp"))
+def test_writers_at_once_leave_whole_files_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(tmp_path, 3000)  # less than three artifacts: writers also remove
+    with ThreadPoolExecutor(12) as writers:
+        list(writers.map(lambda i: store.write("latents", f"key{i % 3}", TENSORS), range(12)))
+    assert not list(tmp_path.rglob(".*"))
     assert all(store.read(kind, path.stem) is not None for kind, path, _ in list(store.artifacts()))
+
+
+def test_what_is_being_written_is_no_artifact_and_never_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path, 10**6)
+    store.write("latents", "abc", TENSORS)
+    with partial_file(store.path("latents", "abd")) as at_work:
+        at_work.write_bytes(b"half")
+        assert [path.stem for _, path, _ in store.artifacts()] == ["abc"]
+        assert store.evict(limit=0) > 0
+        assert at_work.exists()
+    assert not list(store.artifacts())
 
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:

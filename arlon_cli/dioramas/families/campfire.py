@@ -127,7 +127,7 @@ class Campfire:
         # the front, a triangle, and its dark mouth
         middle = 0.08
         half = 0.26 * (1 - up)
-        front = torch.maximum((x - middle).abs() - half, torch.maximum(y - foot, foot - tall - y) + 0.0)
+        front = torch.maximum((x - middle).abs() - half, torch.maximum(y - foot, foot - tall - y))
         lit = 0.95 + 0.25 * ((x - middle) / 0.26) + 2.0 * fold
         texture = self._add(kit, texture, cloth * 1.12 * (0.9 + fold), self._cover(kit, front), 0.12, lit)
         mouth = torch.maximum((x - middle - 0.01).abs() - 0.12 * (1 - 1.35 * up), y - foot + 0.005)

@@ -1,4 +1,4 @@
-"""The condition F of a segment: drafted codes, decoded by the latent VQ-VAE."""
+"""Drafting the codes of a scene, span by span."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -8,11 +8,8 @@ from torch import Tensor
 
 from arlon_cli.config import SamplingConfig
 from arlon_cli.models.ar_transformer import ARTransformer
-from arlon_cli.models.latent_vqvae import LatentVQVAE
-from arlon_cli.pipeline.segments import CodeSpan, Segment
+from arlon_cli.pipeline.segments import CodeSpan
 from arlon_cli.sampling.autoregressive import Span, draft
-
-_CONTEXT = 4  # code frames before a segment that its condition is decoded with
 
 Texts = Mapping[str, tuple[Tensor, Tensor]]
 """Features (L, C) and mask (L,) of each prompt, "" the null prompt among them"""
@@ -43,14 +40,3 @@ def draft_spans(
         )
         frames += [frame.cpu()[None] for frame in drafted]
     return torch.cat(frames)
-
-
-def decode_condition(vqvae: LatentVQVAE, codes: Tensor, segment: Segment, device: torch.device) -> Tensor:
-    """F (1, C, T, H, W) of a segment, from the scene's codes (t, h, w) up to its end.
-
-    Decoded with a few code frames before it, as many at any length of the video.
-    """
-    ratio = vqvae.config.ratio[0]
-    first = max(0, segment.start // ratio - _CONTEXT)
-    condition = vqvae.decode(codes[None, first : -(-segment.end // ratio)].to(device))
-    return condition[:, :, segment.start - first * ratio : segment.end - first * ratio]
