@@ -121,8 +121,8 @@ def write_clips(
 
 
 def clip_seed(seed: int, index: int) -> int:
-    """The scene's seed of clip number `index`; indices may start at HELD_OUT."""
-    return (seed * 1_000_003 + index) % HELD_OUT + (HELD_OUT if index >= HELD_OUT else 0)
+    """The scene's seed of clip number `index`."""
+    return (seed * 1_000_003 + index) % HELD_OUT
 
 
 def read_clips(folder: Path, num_frames: int, device: torch.device) -> LatentClips:
