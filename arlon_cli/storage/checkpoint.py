@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config, SemanticInjectionConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
 from arlon_cli.storage.weights import read_config, weights_folders
@@ -61,14 +61,15 @@ def replace_part(
     part: str,
     tensors: dict[str, Tensor],
     dtype: torch.dtype,
-    config: ModelConfig | None = None,
+    injection: SemanticInjectionConfig | None = None,
 ) -> None:
     """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
 
-    `config` is its configuration where the part is now built otherwise. Files of the other parts are linked where the
-    file system can do that, else copied; folders of published parts are named by absolute paths. `folder` appears whole
-    or not at all, matrices in `dtype`. Raises CheckpointError where it holds something that is no checkpoint, or is
-    `source`.
+    `injection` is that of a new DiT where it is not the one of `source`.
+
+    Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
+    named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
+    holds something that is no checkpoint, or is `source`.
     """
     if folder.resolve() == source.folder.resolve():
         raise CheckpointError(f"{folder} is the checkpoint that training starts from; name another folder.")
@@ -80,7 +81,9 @@ def replace_part(
             if place.parts[0] not in (part, "config.json"):
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
-        (temporary / "config.json").write_text(_elsewhere(source, config or source.config).to_json(), encoding="utf-8")
+        config = _elsewhere(source)
+        config = config if injection is None else replace(config, injection=injection)
+        (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
 
 
@@ -103,10 +106,11 @@ def _check_place(folder: Path) -> None:
         raise CheckpointError(f"{folder} holds other files; save the checkpoint in a new folder.")
 
 
-def _elsewhere(source: "Checkpoint", config: ModelConfig) -> ModelConfig:
-    """A configuration for another folder than that of its `source`: published parts in folders are found there, too."""
+def _elsewhere(source: "Checkpoint") -> ModelConfig:
+    """The configuration of a checkpoint in another folder: published parts in folders are found from there, too."""
     folders = {part: found.folder for part, found in source.published.items() if found.is_folder}
     places = {part: str(folder.resolve()) for part, folder in folders.items() if folder is not None}
+    config = source.config
     return config if config.published is None else replace(config, published=replace(config.published, **places))
 
 

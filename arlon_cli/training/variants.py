@@ -81,8 +81,7 @@ def train_variant(
     )
     if trained is None:
         raise Interrupted
-    config = replace(checkpoint.config, injection=injection)
-    replace_part(target, checkpoint, "dit", trained.weights, torch.bfloat16, config)
+    replace_part(target, checkpoint, "dit", trained.weights, torch.bfloat16, injection)
     return target
 
 
