@@ -29,20 +29,26 @@ def held_out_numbers(
     import numpy as np
     import torch
 
-    from arlon_cli.cli.engine import open_pipeline
     from arlon_cli.evaluation.clips import compare_clips
     from arlon_cli.evaluation.heldout import part_numbers
     from arlon_cli.evaluation.motion import optical_flow
     from arlon_cli.evaluation.prompts import held_out
+    from arlon_cli.models.device import resolve_device, resolve_dtype
+    from arlon_cli.pipeline.pipeline import Pipeline
     from arlon_cli.pipeline.segments import Settings
     from arlon_cli.pipeline.shots import Shot, check_shots
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.store import Store
     from arlon_cli.storage.weights import find_weights
 
     optical_flow()  # better missed now than after the work
     items = held_out(num_clips)
     shots = [check_shots([Shot(item.prompt, num_frames)]) for item in items]
-    pipeline = open_pipeline(find_weights(model), device_name, dtype)
-    checkpoint, config, device = pipeline.checkpoint, pipeline.config, pipeline.device
+    device = resolve_device(device_name)
+    checkpoint = Checkpoint(find_weights(model))
+    precision = resolve_dtype(dtype, device)
+    pipeline = Pipeline(checkpoint, device=device, dtype=precision, store=Store.from_environment())
+    config = checkpoint.config
 
     def render(index: int, use_ar: bool) -> "np.ndarray":
         if index % _REPORTED_CLIPS == 0:
@@ -50,7 +56,7 @@ def held_out_numbers(
         settings = Settings(seed + index, config.sampling.num_steps, config.sampling.guidance_scale, use_ar)
         return np.concatenate(list(pipeline.frames(shots[index], settings)))
 
-    parts = part_numbers(checkpoint, items, device, pipeline.dtype, on_event)
+    parts = part_numbers(checkpoint, items, device, precision, on_event)
     clips = compare_clips(
         cast("AttributeClassifier", checkpoint.load("classifier", device, torch.float32)),
         items,
