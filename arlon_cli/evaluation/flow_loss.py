@@ -16,7 +16,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.sampling.rectified_flow import RectifiedFlow
+from arlon_cli.sampling.rectified_flow import Network, RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
 
 _TIMESTEPS = (100.0, 300.0, 500.0, 700.0, 900.0)
@@ -87,9 +87,7 @@ def flow_loss(
     return float(torch.stack(losses).mean())
 
 
-def _network(
-    dit: STDiT3, config: ModelConfig, case: Case, condition: Tensor | None
-) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+def _network(dit: STDiT3, config: ModelConfig, case: Case, condition: Tensor | None) -> Network:
     device, dtype = dit.unconditional_text.device, dit.unconditional_text.dtype
     fps, height, width = (
         torch.tensor([float(value)], device=device) for value in (config.fps, config.height, config.width)
