@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.models.ar_transformer import ARTransformer
@@ -25,7 +25,9 @@ from arlon_cli.storage.checkpoint import Checkpoint
 _REPEATS = 5
 _DRAFTED_FRAMES = 4  # code frames
 _DECODED_LATENTS = 4  # as the pipeline decodes
-_UNCOUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}  # what PyTorch's counter lacks
+_UNCOUNTED = {  # what PyTorch's counter lacks
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+}
 
 
 @dataclass(frozen=True)

@@ -386,7 +386,7 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
         "dit",
         model,
         batch_at,
-        lambda batch: dit.loss(model, *batch, dit.DIORAMA_DIT),
+        lambda batch: dit.loss(model, batch[0], batch[1], batch[2], batch[3], dit.DIORAMA_DIT),
         learning_rate=8e-4,
         weight_decay=0.01,
     )

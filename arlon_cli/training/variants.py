@@ -71,7 +71,7 @@ def train_variant(
         condition_batches(
             clips, [condition], text_encoder, checkpoint.config.segments, frames=scale.dit_frames, seed=seed
         ),
-        lambda batch: dit.loss(model, *batch, _SETTINGS),
+        lambda batch: dit.loss(model, batch[0], batch[1], batch[2], batch[3], _SETTINGS),
         LoopSettings.usual(_LEARNING_RATE, 0.0, num_steps, seed),
         num_steps=num_steps,
         folder=run,
