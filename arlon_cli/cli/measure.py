@@ -1,6 +1,7 @@
 """What `arlon evaluate` does with videos."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -93,10 +94,10 @@ def _measure(
     made = VideoMetadata.from_json(found.comment)
     config = None if made is None else _config(made, model)
     seams = None
-    if made is not None and config is not None:
+    if made is not None and config is not None and _is_as_planned(made, found):
         from arlon_cli.pipeline.shots import Shot
 
-        seams = seams_of([Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots], config)
+        seams = seams_of([Shot(**asdict(shot)) for shot in made.shots], config)
 
     def read() -> "Iterator[np.ndarray]":
         return read_frames(path, width=found.width, height=found.height)
@@ -128,11 +129,16 @@ def _config(made: "VideoMetadata", model: str | None) -> "ModelConfig | None":
     return configs.get(made.model)
 
 
+def _is_as_planned(made: "VideoMetadata", found: "VideoInfo") -> bool:
+    """Whether a video's frames are those of its shots: not what came before them, codes alone, or what a cut left."""
+    return not (made.extends or made.preview) and found.num_frames == sum(shot.num_frames for shot in made.shots)
+
+
 def seams_of(shots: Sequence["Shot"], config: "ModelConfig") -> "Seams":
     """Where a video of these shots was put together."""
     from arlon_cli.evaluation.videos import Seams
     from arlon_cli.pipeline.segments import plan_segments
-    from arlon_cli.pipeline.shots import scenes_of
+    from arlon_cli.pipeline.shots import scenes_of, stages_of
 
     chunk = config.video_vae.chunk
     joins: list[int] = []
@@ -140,8 +146,11 @@ def seams_of(shots: Sequence["Shot"], config: "ModelConfig") -> "Seams":
     start = 0
     for scene in scenes_of(shots):
         cuts += [start] if start else []
-        num_frames = sum(shot.num_frames for shot in scene)
-        later = plan_segments(chunk.latents(num_frames), config.segments)[1:]
-        joins += [start + chunk.frames(segment.start + segment.overlap) for segment in later]
-        start += num_frames
+        done = 0  # latents of the scene
+        for stage in stages_of(scene):
+            num_latents = chunk.latents(sum(shot.num_frames for shot in stage))
+            starts = [s.start + s.overlap for s in plan_segments(num_latents, config.segments, done)]
+            joins += [start + chunk.frames(latent) for latent in starts if latent]
+            done = max(done, num_latents)
+        start += sum(shot.num_frames for shot in scene)
     return Seams(tuple(joins), tuple(cuts))

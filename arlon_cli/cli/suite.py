@@ -1,6 +1,7 @@
 """What `arlon evaluate --suite paper` does: the paper's experiments on a model."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ from arlon_cli.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from arlon_cli.config import SemanticInjectionConfig
     from arlon_cli.evaluation.paper.studio import Studio, Take
     from arlon_cli.evaluation.report import Section, Table
     from arlon_cli.evaluation.videos import Seams
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 SHORTEST = 24  # frames of the long videos, of which thirds and halves are taken
 
 
-def check_suite(suite: str, num_prompts: int, num_frames: int, only: Sequence[str]) -> list[str]:
+def check_suite(
+    suite: str, num_prompts: int, num_frames: int, num_training_steps: int, only: Sequence[str]
+) -> list[str]:
     """The names of the experiments to run. Raises InputError."""
     from arlon_cli.evaluation.paper.suite import EXPERIMENTS
 
@@ -30,6 +34,8 @@ def check_suite(suite: str, num_prompts: int, num_frames: int, only: Sequence[st
         raise InputError(
             f"--prompts is {num_prompts} and --frames is {num_frames}; a suite takes at least 2 and {SHORTEST}."
         )
+    if num_training_steps < 1:
+        raise InputError(f"--training-steps is {num_training_steps}; a variant is trained for at least 1.")
     if unknown := [name for name in only if name not in EXPERIMENTS]:
         raise InputError(f"There is no experiment {unknown[0]!r}; there are {', '.join(EXPERIMENTS)}.")
     return [name for name in EXPERIMENTS if name in only or not only]
@@ -40,6 +46,7 @@ def open_studio(
     results: Path | None,
     num_prompts: int,
     num_frames: int,
+    num_training_steps: int,
     seed: int,
     device: str,
     dtype: str,
@@ -49,11 +56,13 @@ def open_studio(
     import torch
 
     from arlon_cli.cli.engine import open_pipeline
+    from arlon_cli.cli.train import stoppable
     from arlon_cli.evaluation.motion import optical_flow
     from arlon_cli.evaluation.paper.studio import Studio
     from arlon_cli.evaluation.prompts import held_out
     from arlon_cli.evaluation.results import Results
     from arlon_cli.storage.weights import find_weights
+    from arlon_cli.training.variants import train_variant
 
     optical_flow()  # better missed now than after the work
     folder = find_weights(model)
@@ -62,6 +71,23 @@ def open_studio(
     if not checkpoint.has("classifier"):
         raise InputError(f"{model} has no classifier to tell what its videos show; the suite is for dioramas.")
     where = Path(f"suite-{checkpoint.config.name}-{checkpoint.digest[:8]}") if results is None else results
+    opened = lru_cache(1)(lambda place: open_pipeline(place, device, dtype))
+
+    def train(injection: "SemanticInjectionConfig", codes: str) -> Path:
+        with stoppable() as stop:
+            return train_variant(
+                checkpoint,
+                where / "variants",
+                injection,
+                codes,
+                num_steps=num_training_steps,
+                seed=seed,
+                device=pipeline.device,
+                precision=pipeline.dtype,
+                on_event=on_event,
+                stop=stop,
+            )
+
     return Studio(
         checkpoint=folder,
         config=pipeline.config,
@@ -69,8 +95,10 @@ def open_studio(
         device=pipeline.device,
         dtype=pipeline.dtype,
         classifier=cast("AttributeClassifier", checkpoint.load("classifier", pipeline.device, torch.float32)),
-        render=lambda take: _render(pipeline, take),
+        render=lambda take: _render(pipeline if take.model in (None, folder) else opened(take.model), take),
         seams=lambda take: _seams(pipeline, take),
+        train=train,
+        training_steps=num_training_steps,
         results=Results(where),
         items=held_out(num_prompts),
         num_frames=num_frames,
@@ -81,7 +109,7 @@ def open_studio(
 
 def run_suite(studio: "Studio", names: Sequence[str]) -> "tuple[dict[str, Any], list[Section]]":
     """The numbers of the experiments, and their sections."""
-    from arlon_cli.evaluation.paper.suite import LEFT_OUT, run
+    from arlon_cli.evaluation.paper.suite import run
 
     found = dict(run(studio, names))
     numbers = {
@@ -89,13 +117,14 @@ def run_suite(studio: "Studio", names: Sequence[str]) -> "tuple[dict[str, Any], 
         "digest": studio.digest,
         "num_prompts": len(studio.items),
         "num_frames": studio.num_frames,
+        "training_steps": studio.training_steps,
         "seed": studio.seed,
         "results": str(studio.results.folder),
         "experiments": {
             name: [row for table in section.tables for row in _as_objects(table)] for name, section in found.items()
         },
     }
-    return numbers, [*found.values(), LEFT_OUT]
+    return numbers, list(found.values())
 
 
 def _as_objects(table: "Table") -> list[dict[str, Any]]:

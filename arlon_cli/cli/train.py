@@ -88,7 +88,7 @@ def diorama(
 
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
-    with _stoppable() as stop:
+    with stoppable() as stop:
         checkpoint = recipe.train_diorama(
             output,
             minutes=minutes,
@@ -241,7 +241,7 @@ def _train(
         sizes=_sizes(size, config),
     )
     folder = prepared or Store.from_environment().folder / "prepared"
-    with _stoppable() as stop:
+    with stoppable() as stop:
         trained = train_part(
             data,
             output,
@@ -266,7 +266,7 @@ def _sizes(sizes: list[str] | None, config: "ModelConfig") -> tuple[tuple[int, i
 
 
 @contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
+def stoppable() -> Iterator[Callable[[], bool]]:
     """Lets Ctrl-C stop a training after its step; gives what says whether that was asked for.
 
     Raises the console's Interrupted for a training that stopped.

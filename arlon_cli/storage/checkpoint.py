@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config, SemanticInjectionConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
 from arlon_cli.storage.weights import read_config, weights_folders
@@ -55,8 +55,17 @@ def save_checkpoint(folder: Path, config: ModelConfig, parts: dict[str, nn.Modul
                 (temporary / name / "attributes.json").write_text(json.dumps(module.attributes), encoding="utf-8")
 
 
-def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+def replace_part(
+    folder: Path,
+    source: "Checkpoint",
+    part: str,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype,
+    injection: SemanticInjectionConfig | None = None,
+) -> None:
     """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
+
+    `injection` is that of a new DiT where it is not the one of `source`.
 
     Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
     named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
@@ -72,7 +81,9 @@ def replace_part(folder: Path, source: "Checkpoint", part: str, tensors: dict[st
             if place.parts[0] not in (part, "config.json"):
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
-        (temporary / "config.json").write_text(_elsewhere(source).to_json(), encoding="utf-8")
+        config = _elsewhere(source)
+        config = config if injection is None else replace(config, injection=injection)
+        (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
 
 

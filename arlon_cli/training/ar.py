@@ -23,10 +23,7 @@ def loss(
     text_encoder: TextEncoder, model: ARTransformer, prompts: list[str], codes: Tensor, config: ARTrainingConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`code_loss` of codes (B, T, h, w) after B prompts, for both models; some prompts become the null prompt."""
-    dropped = (torch.rand(len(prompts)) < config.text_dropout).tolist()
-    text, text_mask = text_encoder.encode(
-        ["" if drop else prompt for prompt, drop in zip(prompts, dropped, strict=True)]
-    )
+    text, text_mask = text_encoder.encode(drop(prompts, config.text_dropout))
     return code_loss(model, text, text_mask, codes, config)
 
 
@@ -51,6 +48,12 @@ def code_loss(
             "code_accuracy": (logits.argmax(-1) == targets)[is_code].float().mean(),
         }
     return mean, metrics
+
+
+def drop(prompts: list[str], share: float) -> list[str]:
+    """Prompts of which about `share` are replaced by the null prompt."""
+    dropped = (torch.rand(len(prompts)) < share).tolist()
+    return ["" if is_dropped else prompt for prompt, is_dropped in zip(prompts, dropped, strict=True)]
 
 
 def corrupt(codes: Tensor, share: float, codebook_size: int) -> Tensor:

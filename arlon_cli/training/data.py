@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arlon_cli.config import SegmentConfig
 from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, Scene, caption, render, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 
 _SCENE_FRAMES = 256
@@ -121,8 +123,8 @@ def write_clips(
 
 
 def clip_seed(seed: int, index: int) -> int:
-    """The scene's seed of clip number `index`; indices may start at HELD_OUT."""
-    return (seed * 1_000_003 + index) % HELD_OUT + (HELD_OUT if index >= HELD_OUT else 0)
+    """The scene's seed of clip number `index`."""
+    return (seed * 1_000_003 + index) % HELD_OUT
 
 
 def read_clips(folder: Path, num_frames: int, device: torch.device) -> LatentClips:
@@ -173,6 +175,39 @@ def latent_windows(
         latents.append(clips.latents[clip, :, start : start + window])
         condition.append(conditions[clip, :, start : start + window])
     return prompts, torch.stack(latents).float(), torch.stack(condition).float()
+
+
+def condition_batches(
+    clips: LatentClips,
+    conditions: Sequence[Tensor],
+    text_encoder: TextEncoder,
+    segments: SegmentConfig,
+    *,
+    frames: int,
+    seed: int,
+) -> Callable[[int], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What gives the batch of a step, by its number, that the DiT learns from: latents, text, text_mask and F.
+
+    A batch has about `frames` latent frames in windows of one length, every third that of a segment, and F from one of
+    the `conditions` (N, C, T, H, W).
+    """
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        draw = random.Random(f"{seed} dit {step}")
+        window = segments.num_latents if step % 3 == 0 else draw.randint(segments.overlap + 1, 2 * segments.overlap)
+        prompts, latents, condition = latent_windows(
+            clips,
+            draw.choice(conditions),
+            batch=max(1, frames // window),
+            window=window,
+            frames_per_latent=VideoVAE.temporal_ratio,
+            draw=draw,
+        )
+        with torch.no_grad():
+            text, text_mask = text_encoder.encode(prompts)
+        return latents, text, text_mask, condition
+
+    return batch_at
 
 
 @torch.inference_mode()

@@ -28,9 +28,9 @@ from arlon_cli.training.data import (
     PixelCrops,
     caption_batch,
     code_windows,
+    condition_batches,
     decode_clips,
     encode_clips,
-    latent_windows,
     picture_batch,
     pixel_batch,
     read_clips,
@@ -87,6 +87,11 @@ GPU = Scale(
     dit_frames=768,
     pictures=256,
 )
+
+
+def scale_of(device: torch.device) -> Scale:
+    """What a device manages."""
+    return GPU if device.type == "cuda" else CPU
 
 
 @dataclass
@@ -195,7 +200,7 @@ def train_diorama(
     run = Run(
         folder=folder,
         config=config,
-        scale=scale or (GPU if device.type == "cuda" else CPU),
+        scale=scale or scale_of(device),
         device=device,
         precision=precision,
         seed=seed,
@@ -374,23 +379,9 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
         model.linear_estimate.set_statistics(
             torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
         )
-    segments = run.config.segments
-
-    def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        draw = random.Random(f"{run.seed} dit {step}")
-        window = segments.num_latents if step % 3 == 0 else draw.randint(segments.overlap + 1, 2 * segments.overlap)
-        prompts, latents, condition = latent_windows(
-            clips,
-            draw.choice(conditions),
-            batch=max(1, run.scale.dit_frames // window),
-            window=window,
-            frames_per_latent=VideoVAE.temporal_ratio,
-            draw=draw,
-        )
-        with torch.no_grad():
-            features, mask = text_encoder.encode(prompts)
-        return latents, features, mask, condition
-
+    batch_at = condition_batches(
+        clips, conditions, text_encoder, run.config.segments, frames=run.scale.dit_frames, seed=run.seed
+    )
     run.fit(
         "dit",
         model,

@@ -117,7 +117,7 @@ def train(
                 group["lr"] = rate
             found: list[dict[str, Tensor]] = []
             for index in (step * micro_batches + number for number in own):
-                torch.manual_seed(settings.seed * 1_000_003 + index)
+                _seed(settings, index)
                 with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                     value, tensors = loss(batch_at(index))
                 (value / len(own)).backward()
@@ -129,7 +129,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             if after_step is not None:
                 if micro_batches > 1:  # all processes alike, whichever micro-batch was their last
-                    torch.manual_seed(settings.seed * 1_000_003 + step * micro_batches)
+                    _seed(settings, step * micro_batches)
                 after_step(step)
             step += 1
             decay = min(settings.ema_decay, (1 + step) / (10 + step))
@@ -150,6 +150,11 @@ def train(
     processes.wait()
     buffers = {name: b.detach() for name, b in module.state_dict().items() if name not in average}
     return Trained(average | buffers, metrics)
+
+
+def _seed(settings: LoopSettings, index: int) -> None:
+    """Begin torch's random numbers of a micro-batch; the largest seeds wrap around."""
+    torch.manual_seed((settings.seed * 1_000_003 + index) % (1 << 63))
 
 
 def _drop_lost_steps(file: Path, step: int) -> None:

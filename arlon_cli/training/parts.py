@@ -202,8 +202,7 @@ def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
 
     def loss(batch: tuple[list[str], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         captions, codes = batch
-        dropped = (torch.rand(len(captions)) < settings.text_dropout).tolist()
-        text, text_mask = read_text(["" if drop else c for c, drop in zip(captions, dropped, strict=True)])
+        text, text_mask = read_text(ar.drop(captions, settings.text_dropout))
         return ar.code_loss(model, text, text_mask, codes, settings)
 
     return Plan(model, batch_at, loss, weight_decay=0.02)

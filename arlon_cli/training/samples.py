@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.config import ModelConfig
-from arlon_cli.dioramas import FAMILIES, Scene, caption, render, sample_scene
+from arlon_cli.dioramas import FAMILIES, HELD_OUT, Scene, caption, render, sample_scene
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
@@ -17,7 +17,6 @@ from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 from arlon_cli.storage.sheet import write_sheet
-from arlon_cli.training.data import HELD_OUT
 
 _SHOWN = 4  # frames of each clip
 

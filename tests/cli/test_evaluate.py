@@ -6,6 +6,7 @@ import pytest
 
 from arlon_cli.cli.app import run
 from arlon_cli.storage.video import VideoWriter
+from arlon_cli.training import variants
 
 
 def write(path: Path, frames: np.ndarray) -> None:
@@ -102,7 +103,9 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["--suite", "paper", "--only", "figure-8"], "no experiment 'figure-8'"),
         (["--suite", "paper", "--frames", "23"], "--frames is 23"),
         (["--suite", "paper", "--prompts", "1"], "--prompts is 1"),
+        (["--suite", "paper", "--training-steps", "0"], "--training-steps is 0"),
         (["--heldout", "--only", "table-1"], "are for --suite"),
+        (["--heldout", "--training-steps", "5"], "are for --suite"),
         (["--heldout", "--export-vbench", "out"], "videos or folders to export"),
         (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
@@ -151,10 +154,33 @@ def test_the_papers_experiments_are_done_once(
     assert "table-1: prompt 0" in err
     page = (here / "report.html").read_text(encoding="utf-8")
     assert "Table 1: long videos" in page
-    assert "Table 3: variants of training" in page
     assert len((here / "found" / "rows.jsonl").read_text().splitlines()) == 2 * 4 + 2 * 4
     assert run(command) == 0
     assert capsys.readouterr() == (out, "")  # nothing was left to do
+
+
+@pytest.mark.slow
+def test_the_papers_variants_are_trained_once(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(variants, "_CLIPS", 8)
+    command = ["evaluate", "--suite", "paper", "--model", str(tiny_checkpoint), "--prompts", "2", "--frames", "24"]
+    command += ["--only", "table-3", "--training-steps", "2", "--results", "found", "--json", "--html", "report.html"]
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads(out)["experiments"]["table-3"]
+    assert [row["fusion"] for row in rows[2:]] == [
+        "adaptive norm",
+        "ControlNet",
+        "MLP adapter",
+        *["adaptive norm"] * 6,
+    ]
+    losses = [(row["loss, the clip's codes"], row["loss, drafted codes"]) for row in rows[1:]]
+    assert len(set(losses)) >= 5  # the baseline, either codes, three fusions; more need more layers or steps
+    assert err.count("step 2 of 2") == 6
+    assert "Table 3: variants of training" in (here / "report.html").read_text(encoding="utf-8")
+    assert run([*command, "--overwrite"]) == 0
+    assert capsys.readouterr() == (out, "Wrote report.html\n")
 
 
 def test_an_export_for_vbench(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

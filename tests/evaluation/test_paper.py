@@ -1,5 +1,6 @@
 """The paper's experiments, on a stand-in for the model whose clips are known."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import ModelConfig, SemanticInjectionConfig
 from arlon_cli.evaluation.appearance import appearance, largest_jump
-from arlon_cli.evaluation.paper import condition, cost, long, progressive, steps
+from arlon_cli.evaluation.paper import condition, cost, long, progressive, steps, variants
 from arlon_cli.evaluation.paper.studio import PAINTED, RESCHEDULED, WITH_CODES, WITHOUT_CODES, Studio, Take
 from arlon_cli.evaluation.paper.suite import EXPERIMENTS
 from arlon_cli.evaluation.prompts import held_out
@@ -18,6 +19,7 @@ from arlon_cli.evaluation.report import Picture, Plot
 from arlon_cli.evaluation.results import Results, Row
 from arlon_cli.evaluation.videos import Seams
 from arlon_cli.models.attribute_classifier import AttributeClassifier
+from arlon_cli.presets import DIORAMA
 
 CPU = torch.device("cpu")
 LENGTH = 24
@@ -29,6 +31,7 @@ class Stage:
     def __init__(self, config: ModelConfig, classifier: nn.Module, checkpoint: Path, folder: Path) -> None:
         assert isinstance(classifier, AttributeClassifier)
         self.takes: list[Take] = []
+        self.trained: list[tuple[SemanticInjectionConfig, str]] = []
         self.events: list[str] = []
         self.studio = Studio(
             checkpoint=checkpoint,
@@ -39,12 +42,18 @@ class Stage:
             classifier=classifier,
             render=self.render,
             seams=lambda take: Seams((12,), ()),
+            train=self.train,
+            training_steps=3,
             results=Results(folder),
             items=held_out(2),
             num_frames=LENGTH,
             seed=7,
             on_event=self.events.append,
         )
+
+    def train(self, injection: SemanticInjectionConfig, codes: str) -> Path:
+        self.trained.append((injection, codes))
+        return self.studio.checkpoint
 
     def render(self, take: Take) -> Iterator[np.ndarray]:
         self.takes.append(take)
@@ -151,6 +160,65 @@ def test_costs_add_up(stage: Stage) -> None:
     assert without_codes[1:] == [2.0, 2.0 * 31, 3.0 * 31, None]
 
 
+def test_variants_are_the_papers() -> None:
+    own = DIORAMA.injection
+    found = [(variant.codes, variant.injection(DIORAMA)) for variant in variants.VARIANTS]
+    half, fine, coarse = (0, 1, 2), "latent_vqvae", "latent_vqvae_coarse"
+    assert [(codes, i.fusion, i.layers, i.condition_noise) for codes, i in found] == [
+        (fine, "adaptive_norm", half, "none"),
+        (coarse, "controlnet", half, "none"),
+        (coarse, "mlp_adapter", half, "none"),
+        (coarse, "adaptive_norm", (0,), "none"),
+        (coarse, "adaptive_norm", (0, 1), "none"),
+        (coarse, "adaptive_norm", half, "none"),
+        (coarse, "adaptive_norm", half, "gaussian"),
+        (coarse, "adaptive_norm", half, "uncertainty"),
+        (coarse, "adaptive_norm", (3, 4, 5), "none"),
+    ]
+    for _, injection in found:
+        assert not injection.add_to_input  # else F would enter before the first layer, whichever the layers
+        same = {"condition_channels", "noise_probability", "linear_estimate"}
+        assert all(getattr(injection, name) == getattr(own, name) for name in same)
+    sizes = [variant.places(28) for variant in variants.VARIANTS]
+    assert [len(places) for places in sizes] == [14, 14, 14, 3, 8, 14, 14, 14, 14]
+    assert sizes[-1] == tuple(range(14, 28))
+
+
+def test_variants_are_trained_where_a_row_is_missing(stage: Stage) -> None:
+    studio = stage.studio
+    begun = variants.rows(studio)
+    for _ in range(2 + 3 + 2):  # painted; without codes; the first variant's losses, and the first of its clips
+        next(begun)
+    injections = [(variant.injection(studio.config), variant.codes) for variant in variants.VARIANTS]
+    assert stage.trained == injections[:1]
+    found = list(variants.rows(studio))
+    assert stage.trained == [injections[0], *injections]  # the first once more, for the clip that it still lacked
+    assert [take.mode for take in stage.takes] == [WITHOUT_CODES] * 2 + [WITH_CODES] * 18
+    assert {take.model for take in stage.takes} == {studio.checkpoint}
+    stage.trained.clear()
+    assert [row.values for row in variants.rows(studio)] == [row.values for row in found]
+    assert stage.trained == []
+    section = variants.section(studio, found)
+    (table,) = section.tables
+    assert [row[:4] for row in table.rows[:4]] == [
+        [PAINTED, None, None, None],
+        [WITHOUT_CODES, None, None, None],
+        ["2×2×2", "adaptive norm", "first 1 of 1", "none"],
+        ["2×4×4", "ControlNet", "first 1 of 1", "none"],
+    ]
+    assert len(table.rows) == 2 + 9
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    own, drafted = (table.columns.index(name) for name in ("loss, the clip's codes", "loss, drafted codes"))
+    assert table.rows[1][own] == table.rows[1][drafted] != table.rows[2][own] != table.rows[2][drafted]
+    assert "3 steps" in section.note
+    assert sum(isinstance(part, Picture) for part in section.parts) == 2 * 10
+    longer = dataclasses.replace(studio, training_steps=4)
+    assert len(stage.takes) == 20
+    list(variants.rows(longer))
+    assert stage.trained == injections  # other trainings, but the same painted clips and baseline
+    assert len(stage.takes) == 20 + 18
+
+
 @pytest.mark.slow
 def test_a_stage_is_measured_in_a_process_of_its_own(stage: Stage) -> None:
     rows = cost.rows(stage.studio)
@@ -168,4 +236,4 @@ def test_the_largest_jump_of_a_cut() -> None:
 
 
 def test_experiments_have_names() -> None:
-    assert list(EXPERIMENTS) == ["figure-7", "table-1", "figure-9", "figure-15", "table-4"]
+    assert list(EXPERIMENTS) == ["figure-7", "table-1", "figure-9", "figure-15", "table-4", "table-3"]

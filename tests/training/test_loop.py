@@ -1,5 +1,6 @@
 """The shared loop: resuming equals never stopping, and what it averages is the mean of where the weights have been."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ SETTINGS = LoopSettings(
 )
 
 
-def run(folder: Path, num_steps: int, stop_after: int | None = None) -> tuple[nn.Module, Trained | None]:
+def run(
+    folder: Path, num_steps: int, stop_after: int | None = None, settings: LoopSettings = SETTINGS
+) -> tuple[nn.Module, Trained | None]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     calls = 0
@@ -41,7 +44,7 @@ def run(folder: Path, num_steps: int, stop_after: int | None = None) -> tuple[nn
         module,
         lambda step: torch.randn(16, 4),
         loss,
-        SETTINGS,
+        settings,
         num_steps=num_steps,
         folder=folder,
         precision=torch.float32,
@@ -68,6 +71,12 @@ def test_training_lowers_the_loss_and_averages_differ_from_the_last_weights(tmp_
     weight = dict(module.named_parameters())["0.weight"]
     assert not torch.equal(weight, trained.weights["0.weight"])
     assert torch.allclose(weight, trained.weights["0.weight"], atol=0.05)
+
+
+def test_every_seed_that_the_command_line_takes_is_one(tmp_path: Path) -> None:
+    largest = [run(tmp_path / str(seed), 2, settings=replace(SETTINGS, seed=seed))[1] for seed in (2**63 - 1, 2**62)]
+    assert largest[0] is not None and largest[1] is not None
+    assert largest[0].metrics != largest[1].metrics
 
 
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import arlon_cli
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import ModelConfig, SemanticInjectionConfig
 from arlon_cli.evaluation.clips import FEATURE_STRIDE, real_clips
 from arlon_cli.evaluation.frechet import frechet_distance
 from arlon_cli.evaluation.prompts import HeldOut, features, prompt_accuracy, read_attributes
@@ -29,7 +29,8 @@ _PICTURE_FRAMES = 8
 class Take:
     """A video to render: prompts with their numbers of frames, one after the other, in one of the modes.
 
-    With `like`, its codes are those of a held-out scene as painted.
+    With `like`, its codes are those of a held-out scene as painted; `model` is a checkpoint to render with instead of
+    the studio's own.
     """
 
     shots: tuple[tuple[str, int], ...]
@@ -37,6 +38,7 @@ class Take:
     num_steps: int
     mode: str
     like: HeldOut | None = None
+    model: Path | None = None
 
     @property
     def num_frames(self) -> int:
@@ -51,6 +53,7 @@ Judge = Callable[[np.ndarray, Measured], dict[str, Any]]
 class Studio:
     """A checkpoint at work: `render` yields chunks (n, H, W, 3) uint8 of a take, `seams` tells where its parts meet.
 
+    `train` gives a checkpoint with another injection, trained for `training_steps` steps with F of the codes of a part.
     `items` are the held-out prompts of the experiments, `num_frames` the length of their long videos.
     """
 
@@ -62,6 +65,8 @@ class Studio:
     classifier: AttributeClassifier
     render: Callable[[Take], Iterable[np.ndarray]]
     seams: Callable[[Take], Seams]
+    train: Callable[[SemanticInjectionConfig, str], Path]
+    training_steps: int
     results: Results
     items: Sequence[HeldOut]
     num_frames: int

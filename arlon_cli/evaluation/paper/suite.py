@@ -3,17 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from arlon_cli.evaluation.paper import condition, cost, long, progressive, steps
+from arlon_cli.evaluation.paper import condition, cost, long, progressive, steps, variants
 from arlon_cli.evaluation.paper.studio import Studio
 from arlon_cli.evaluation.report import Section
 from arlon_cli.evaluation.results import Row
-
-LEFT_OUT = Section(
-    "Table 3: variants of training",
-    "Not part of this suite: each variant is a model of its own, to be trained with another `injection` in its "
-    "configuration and measured with `arlon evaluate --heldout --model FOLDER`.",
-    [],
-)
 
 
 @dataclass(frozen=True)
@@ -25,7 +18,8 @@ class Experiment:
 
 
 EXPERIMENTS = {
-    subject.NAME: Experiment(subject.rows, subject.section) for subject in (steps, long, progressive, condition, cost)
+    subject.NAME: Experiment(subject.rows, subject.section)
+    for subject in (steps, long, progressive, condition, cost, variants)
 }
 
 
