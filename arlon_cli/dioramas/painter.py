@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from arlon_cli.dioramas.scene import FPS, TRANSITION_SECONDS, Scene
+from arlon_cli.dioramas.scene import FPS, Scene
 
 RGB = tuple[float, float, float]
 
@@ -148,7 +148,7 @@ class Shot:
         values = [torch.tensor(table(span.attributes[attribute]), device=self.device) for span in self.scene.spans]
         blended = values[0].float().view(1, -1, 1, 1)
         for span, value in zip(self.scene.spans[1:], values[1:], strict=True):
-            seconds = min(TRANSITION_SECONDS, (span.end - span.start) / FPS)
+            seconds = (span.settled - span.start) / FPS
             blended = over(blended, value.view(1, -1, 1, 1), smoothstep(0.0, seconds, self.t - span.start / FPS))
         return blended.expand(len(self.t), -1, 1, 1)
 

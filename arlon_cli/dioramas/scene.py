@@ -44,6 +44,11 @@ class DioramaSpan:
     end: int
     attributes: dict[str, str]
 
+    @property
+    def settled(self) -> int:
+        """The frame from which all looks as the attributes say; a later span blends in from the one before it."""
+        return min(self.end, self.start + round(TRANSITION_SECONDS * FPS)) if self.start else 0
+
 
 @dataclass(frozen=True)
 class Scene:

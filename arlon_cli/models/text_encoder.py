@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel
 
 from arlon_cli.config import TextEncoderConfig
@@ -78,8 +79,10 @@ class TextEncoder(nn.Module):
         device = self.t5.shared.weight.device
         ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
         text_mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool, device=device)
-        text = self.t5(inputs_embeds=self.t5.shared(ids), attention_mask=text_mask).last_hidden_state
-        return text * text_mask.unsqueeze(-1), text_mask
+        used = text_mask.any(dim=0)  # nothing is computed where all prompts are padded
+        text = self.t5(inputs_embeds=self.t5.shared(ids[:, used]), attention_mask=text_mask[:, used]).last_hidden_state
+        text = F.pad(text * text_mask[:, used].unsqueeze(-1), (0, 0, 0, int((~used).sum())))
+        return text, text_mask
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The prompt's words that the vocabulary lacks: as written, in order, each once; punctuation does not count."""

@@ -20,24 +20,39 @@ class ARTrainingConfig:
 
 
 def loss(
-    text_encoder: TextEncoder, model: ARTransformer, prompts: list[str], codes: Tensor, config: ARTrainingConfig
+    text_encoder: TextEncoder,
+    model: ARTransformer,
+    prompts: list[str],
+    codes: Tensor,
+    config: ARTrainingConfig,
+    num_given: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`code_loss` of codes (B, T, h, w) after B prompts, for both models; some prompts become the null prompt."""
     text, text_mask = text_encoder.encode(drop(prompts, config.text_dropout))
-    return code_loss(model, text, text_mask, codes, config)
+    return code_loss(model, text, text_mask, codes, config, num_given)
 
 
 def code_loss(
-    model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor, config: ARTrainingConfig
+    model: ARTransformer,
+    text: Tensor,
+    text_mask: Tensor,
+    codes: Tensor,
+    config: ARTrainingConfig,
+    num_given: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy per token in nats of codes (B, T, h, w) after text (B, L, C) with its mask (B, L).
 
-    ⟨FRAME⟩ and ⟨EOS⟩ count like codes. Metrics: `loss`; `code_loss` and `code_accuracy` over the codes alone. Random
-    numbers: torch's global generator.
+    ⟨FRAME⟩ and ⟨EOS⟩ count like codes; the first `num_given` (B,) frames are context alone and do not count. Metrics:
+    `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
     """
     context = corrupt(codes, config.code_corruption, model.config.codebook_size)
-    logits = model(text, text_mask, context).float().flatten(0, 1)
-    targets = model.targets(codes).flatten()
+    logits = model(text, text_mask, context).float()
+    targets = model.targets(codes)
+    if num_given is not None:
+        frame = torch.arange(targets.shape[1], device=codes.device) // (model.codes_per_frame + 1)
+        counts = frame >= num_given[:, None]
+        logits, targets = logits[counts], targets[counts]
+    logits, targets = logits.flatten(0, -2), targets.flatten()
     losses = F.cross_entropy(logits, targets, reduction="none")
     mean = losses.mean()
     with torch.no_grad():

@@ -139,13 +139,15 @@ def read_clips(folder: Path, num_frames: int, device: torch.device) -> LatentCli
 
 def code_windows(
     codes: Tensor, scenes: list[Scene], *, batch: int, window: int, frames_per_code: int, draw: random.Random
-) -> tuple[list[str], Tensor]:
-    """Captions and windows (B, window, h, w) of codes (N, T, h, w), each within one state of its scene.
+) -> tuple[list[str], Tensor, Tensor]:
+    """Captions, windows (B, window, h, w) of codes (N, T, h, w), and how many first frames of each are given (B,).
 
-    A window may begin one code frame before its state does, as the draft of a later prompt does (4.5).
+    A window lies within one state of its scene, or begins with the frame before that, as the draft of a later prompt
+    does (4.5). Its first frame is given where it does not yet look as its caption says.
     """
     prompts: list[str] = []
     windows: list[Tensor] = []
+    num_given: list[int] = []
     while len(windows) < batch:
         clip = draw.randrange(len(scenes))
         span_index = draw.randrange(len(scenes[clip].spans))
@@ -157,7 +159,8 @@ def code_windows(
         start = low if draw.random() < 0.3 else draw.randint(low, high)
         prompts.append(caption(scenes[clip], span_index, draw.randrange(1 << 30)))
         windows.append(codes[clip, start : start + window])
-    return prompts, torch.stack(windows)
+        num_given.append(int(start * frames_per_code < span.settled))
+    return prompts, torch.stack(windows), torch.tensor(num_given, device=codes.device)
 
 
 def latent_windows(

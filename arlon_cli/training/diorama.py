@@ -342,7 +342,7 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
     longest = run.config.ar.window_frames
 
-    def batch_at(step: int) -> tuple[list[str], Tensor]:
+    def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
         # only a first frame is drawn from the text alone: every second batch has many of them
         window = (longest, 2, longest // 2 + 1, 2)[step % 4]
         return code_windows(
@@ -358,7 +358,7 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
         "ar",
         model,
         batch_at,
-        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], settings),
+        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], settings, batch[2]),
         learning_rate=1e-3,
         weight_decay=0.02,
     )

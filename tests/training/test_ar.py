@@ -3,12 +3,13 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import ARTrainingConfig, corrupt, loss
+from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, loss
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -108,3 +109,18 @@ def test_the_global_seed_decides(models: tuple[TextEncoder, ARTransformer], code
         torch.manual_seed(seed)
         values.append(loss(*models, PROMPTS, codes, config)[0].item())
     assert values[0] == values[1] != values[2]
+
+
+def test_frames_that_are_given_do_not_count(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
+    _, model = models
+    text, text_mask = models[0].encode(PROMPTS)
+    with torch.no_grad():
+        logits, targets = model(text, text_mask, codes), model.targets(codes)
+        given, _ = code_loss(model, text, text_mask, codes, PLAIN, torch.tensor([0, 1]))
+        none, _ = code_loss(model, text, text_mask, codes, PLAIN, torch.tensor([0, 0]))
+        whole, _ = code_loss(model, text, text_mask, codes, PLAIN)
+    first = AR.code_height * AR.code_width + 1  # the tokens of a frame
+    counted = torch.cat([logits[0], logits[1, first:]]), torch.cat([targets[0], targets[1, first:]])
+    assert given.item() == pytest.approx(F.cross_entropy(*counted).item())
+    assert none.item() == pytest.approx(whole.item())
+    assert given.item() != pytest.approx(whole.item(), abs=1e-6)
