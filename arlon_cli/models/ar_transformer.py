@@ -156,17 +156,15 @@ class ARTransformer(nn.Module):
 
         text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`.
         """
-        used = text_mask.any(dim=0)  # padding of all rows costs time and says nothing
-        embedded, mean = self._embed_text(text)[:, used], self._mean(text, text_mask)
-        x = torch.cat([embedded, self._embed_codes(codes) + mean], dim=1)
-        mask = _attention_mask(text_mask[:, used], x.shape[1])
+        x = torch.cat([self._embed_text(text), self._embed_codes(codes) + self._mean(text, text_mask)], dim=1)
+        mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
             if self.checkpoint_layers and self.training:
                 x = checkpoint(block, x, mask, use_reentrant=False)
             else:
                 x = block(x, mask)
-        return self.head(self.norm(x[:, embedded.shape[1] :]))
+        return self.head(self.norm(x[:, text.shape[1] :]))
 
     def targets(self, codes: Tensor) -> Tensor:
         """The sequence (B, T·(h·w+1)+1) of codes (B, T, h, w): ⟨FRAME⟩ after each frame, ⟨EOS⟩ at the end."""

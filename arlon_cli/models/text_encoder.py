@@ -79,10 +79,10 @@ class TextEncoder(nn.Module):
         device = self.t5.shared.weight.device
         ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
         text_mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool, device=device)
-        used = text_mask.any(dim=0)  # nothing is computed where all prompts are padded
-        text = self.t5(inputs_embeds=self.t5.shared(ids[:, used]), attention_mask=text_mask[:, used]).last_hidden_state
-        text = F.pad(text * text_mask[:, used].unsqueeze(-1), (0, 0, 0, int((~used).sum())))
-        return text, text_mask
+        longest = int(text_mask.sum(dim=1).max())  # nothing is computed where all prompts are padded
+        used = text_mask[:, :longest]
+        text = self.t5(inputs_embeds=self.t5.shared(ids[:, :longest]), attention_mask=used).last_hidden_state
+        return F.pad(text * used.unsqueeze(-1), (0, 0, 0, ids.shape[1] - longest)), text_mask
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The prompt's words that the vocabulary lacks: as written, in order, each once; punctuation does not count."""
