@@ -81,13 +81,13 @@ DIORAMA = ModelConfig(
     ),
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
-        num_steps=4,
+        num_steps=3,
         guidance_scale=1.0,
-        start_timestep=600.0,
+        start_timestep=450.0,
         timestep_transform=False,
-        ar_temperature=1.0,
-        ar_top_k=200,
-        ar_guidance_scale=2.0,
+        ar_temperature=0.8,
+        ar_top_k=100,
+        ar_guidance_scale=3.0,
     ),
     published=None,
 )

@@ -343,8 +343,8 @@ def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: Late
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
-        # only a first frame is drawn from the text alone: every second batch has many of them
-        window = (longest, 2, longest // 2 + 1, 2)[step % 4]
+        # only a first frame is drawn from the text alone: most batches have many of them
+        window = (1, 2, 1, longest // 2 + 1, 1, 2, 1, longest)[step % 8]
         return code_windows(
             codes,
             clips.scenes,
