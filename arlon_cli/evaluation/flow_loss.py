@@ -16,7 +16,8 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.sampling.rectified_flow import Network, RectifiedFlow
+from arlon_cli.sampling.denoiser import as_network
+from arlon_cli.sampling.rectified_flow import RectifiedFlow
 from arlon_cli.storage.checkpoint import Checkpoint
 
 _TIMESTEPS = (100.0, 300.0, 500.0, 700.0, 900.0)
@@ -82,30 +83,10 @@ def flow_loss(
     for index, case in enumerate(cases):
         x_0 = case.latents.float().expand(len(timestep), -1, -1, -1, -1)
         noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(index)).to(x_0)
-        network = _network(dit, config, case, condition_of(case))
+        text, text_mask = case.text.expand(len(timestep), -1, -1), case.text_mask.expand(len(timestep), -1)
+        condition = condition_of(case)
+        if condition is not None:
+            condition = condition.expand(len(timestep), -1, -1, -1, -1)
+        network = as_network(dit, config, text, text_mask, condition)
         losses.append(RectifiedFlow().loss(network, x_0, noise, timestep).mean())
     return float(torch.stack(losses).mean())
-
-
-def _network(dit: STDiT3, config: ModelConfig, case: Case, condition: Tensor | None) -> Network:
-    device, dtype = dit.unconditional_text.device, dit.unconditional_text.dtype
-    fps, height, width = (
-        torch.tensor([float(value)], device=device) for value in (config.fps, config.height, config.width)
-    )
-
-    def network(x_t: Tensor, timestep: Tensor, x_mask: Tensor | None) -> Tensor:
-        batch = len(x_t)
-        v = dit(
-            x_t.to(dtype),
-            timestep,
-            case.text.expand(batch, -1, -1),
-            fps=fps,
-            height=height,
-            width=width,
-            text_mask=case.text_mask.expand(batch, -1),
-            x_mask=x_mask,
-            condition=None if condition is None else condition.expand(batch, -1, -1, -1, -1),
-        )
-        return v[:, : x_t.shape[1]]
-
-    return network

@@ -8,6 +8,7 @@ from torch import Tensor
 from arlon_cli.config import ModelConfig
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.pipeline.segments import Job, derived_seed
+from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, Network, RectifiedFlow
 
 
@@ -55,31 +56,12 @@ def _network(
 ) -> Network:
     """The DiT as a function of (x_t, timestep, x_mask); with guidance, its second half sees no prompt."""
     unconditional = dit.unconditional_text[None]
-    device, dtype = unconditional.device, unconditional.dtype
-    features, mask = text[0][None].to(unconditional), text[1][None].to(device)
+    features, mask = text[0][None].to(unconditional), text[1][None].to(unconditional.device)
     if guidance_scale != 1.0:
         features = torch.cat([features, unconditional])
         mask = torch.cat([mask, mask])  # as in training
         condition = None if condition is None else torch.cat([condition, condition])
-    fps, height, width = (
-        torch.tensor([float(value)], device=device) for value in (config.fps, config.height, config.width)
-    )
-
-    def network(x_t: Tensor, timestep: Tensor, x_mask: Tensor | None) -> Tensor:
-        v = dit(
-            x_t.to(dtype),
-            timestep,
-            features,
-            fps=fps,
-            height=height,
-            width=width,
-            text_mask=mask,
-            x_mask=x_mask,
-            condition=condition,
-        )
-        return v[:, : x_t.shape[1]]
-
-    return network
+    return as_network(dit, config, features, mask, condition)
 
 
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

@@ -15,6 +15,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
+from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 from arlon_cli.storage.sheet import write_sheet
 
@@ -50,26 +51,11 @@ class Samples:
         """`dit.png`: a held-out caption's clip, and what all the parts together make of the caption."""
         config, device = self.config, next(dit.parameters()).device
         sampling, flow = config.sampling, RectifiedFlow()
-        size = {
-            "fps": torch.tensor([float(config.fps)], device=device),
-            "height": torch.tensor([float(config.height)], device=device),
-            "width": torch.tensor([float(config.width)], device=device),
-        }
         made = []
         for row in range(len(FAMILIES)):
             condition = vqvae.decode(self._draft(row, text_encoder, ar))[:, :, : config.segments.num_latents]
             text, text_mask = text_encoder.encode([self._caption(row)])
-
-            def network(
-                x_t: Tensor,
-                timestep: Tensor,
-                x_mask: Tensor | None,
-                text: Tensor = text,
-                text_mask: Tensor = text_mask,
-                condition: Tensor = condition,
-            ) -> Tensor:
-                return dit(x_t, timestep, text, text_mask=text_mask, x_mask=x_mask, condition=condition, **size)
-
+            network = as_network(dit, config, text, text_mask, condition)
             noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(row)).to(device)
             z = flow.initial(noise, condition, sampling.start_timestep)
             timesteps = flow.timesteps(sampling.num_steps, sampling.start_timestep)
