@@ -124,12 +124,16 @@ class OpenSoraVAEConfig:
 
 @dataclass(frozen=True)
 class LatentVQVAEConfig:
-    """Latent VQ-VAE (2.1): `ratio` is (time, height, width) from latents to codes, powers of two."""
+    """Latent VQ-VAE (2.1): `ratio` is (time, height, width) from latents to codes, powers of two.
+
+    `num_refine_blocks` convolutional blocks of the decoder work on the latents' grid.
+    """
 
     latent_channels: int
     ratio: tuple[int, int, int]
     width: int
     num_res_blocks: int
+    num_refine_blocks: int
     num_heads: int
     codebook_size: int
     codebook_dim: int

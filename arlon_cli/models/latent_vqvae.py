@@ -39,7 +39,8 @@ class LatentVQVAE(nn.Module):
     def context(self) -> int:
         """How many code frames before one it depends on, both ways."""
         in_block = 2 + _TIME_WINDOW - 1  # a convolution over three frames, then attention along time
-        return self.config.num_res_blocks * in_block + -(-2 // self.config.ratio[0])  # and one over three latents
+        in_latents = 2 * (1 + self.config.num_refine_blocks)  # convolutions over three latents
+        return self.config.num_res_blocks * in_block + -(-in_latents // self.config.ratio[0])
 
     def embed(self, latents: Tensor) -> Tensor:
         """V (B, D, t, h, w), of mean square 1 in each position. Raises InputError where H or W do not fit the ratio."""
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """V (B, t, h, w, D) to F (B, T, H, W, C); the encoder in reverse."""
+    """V (B, t, h, w, D) to F (B, T, H, W, C): the encoder in reverse, with `num_refine_blocks` on the latents' grid."""
 
     def __init__(self, config: LatentVQVAEConfig) -> None:
         super().__init__()
@@ -150,10 +151,11 @@ class Decoder(nn.Module):
         self.up = nn.Sequential(
             *(nn.Sequential(Activation(width), Upsample(width, width, factor)) for factor in factors)
         )
+        self.refine = nn.Sequential(*(ConvBlock(width) for _ in range(config.num_refine_blocks)))
         self.head = nn.Sequential(Activation(width), CausalConv3d(width, config.latent_channels, (3, 3, 3)))
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.head(self.up(self.blocks(self.stem(v))))
+        return self.head(self.refine(self.up(self.blocks(self.stem(v)))))
 
 
 class Activation(nn.Sequential):
@@ -163,10 +165,10 @@ class Activation(nn.Sequential):
         super().__init__(RMSNorm(width), nn.SiLU())
 
 
-class ResBlock(nn.Module):
-    """x + convolutions(x), the inner ones at half the width; then x + the sum of attention along each axis."""
+class ConvBlock(nn.Module):
+    """x + convolutions(x), the inner ones at half the width."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
             Activation(width),
@@ -174,13 +176,23 @@ class ResBlock(nn.Module):
             Activation(width // 2),
             nn.Linear(width // 2, width),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.convolutions(x)
+
+
+class ResBlock(ConvBlock):
+    """A `ConvBlock`, then x + the sum of attention along each axis."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width)
         self.norm = RMSNorm(width)
         self.along_time = AxialAttention(width, num_heads, axis=1)
         self.along_height = AxialAttention(width, num_heads, axis=2)
         self.along_width = AxialAttention(width, num_heads, axis=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.convolutions(x)
+        x = super().forward(x)
         y = self.norm(x)
         return x + self.along_time(y) + self.along_height(y) + self.along_width(y)
 

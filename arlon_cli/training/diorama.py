@@ -23,26 +23,24 @@ from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.training import ar, classifier, dit, text, vae, vqvae
 from arlon_cli.training.budget import Budget
-from arlon_cli.training.data import (
+from arlon_cli.training.clips import (
     LatentClips,
-    PixelCrops,
-    caption_batch,
     code_windows,
     condition_batches,
     decode_clips,
     encode_clips,
-    picture_batch,
-    pixel_batch,
     read_clips,
     write_clips,
 )
+from arlon_cli.training.data import PixelCrops, caption_batch, picture_batch, pixel_batch
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
 from arlon_cli.training.samples import Samples
 
 SHARES = {
     "text_encoder": 2,
     "video_vae": 12,
-    "clips": 13,
+    "clips": 10,
+    "starts": 12,
     "latent_vqvae": 8,
     "latent_vqvae_coarse": 4,
     "ar": 28,
@@ -50,16 +48,22 @@ SHARES = {
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_FIRST_START = 500_000  # the scenes of starts follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step."""
+    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
+
+    Clips have `clip_frames`, those of only the start of a draft `start_frames`.
+    """
 
     crops: PixelCrops
     clip_frames: int
     most_clips: int
+    start_frames: int
+    most_starts: int
     captions: int
     vqvae_clips: int
     ar_frames: int
@@ -71,6 +75,8 @@ CPU = Scale(
     PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
     clip_frames=160,
     most_clips=4096,
+    start_frames=16,
+    most_starts=32768,
     captions=48,
     vqvae_clips=6,
     ar_frames=48,
@@ -81,6 +87,8 @@ GPU = Scale(
     PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
     clip_frames=256,
     most_clips=16384,
+    start_frames=16,
+    most_starts=131072,
     captions=256,
     vqvae_clips=64,
     ar_frames=1024,
@@ -212,12 +220,13 @@ def train_diorama(
     video_vae = train_video_vae(run)
     samples = Samples(folder / "samples", run.config, video_vae)
     samples.reconstructions()
-    clips = make_clips(run, video_vae)
+    clips = make_clips(run, "clips", video_vae, run.scale.clip_frames, run.scale.most_clips, first=0)
+    starts = make_clips(run, "starts", video_vae, run.scale.start_frames, run.scale.most_starts, first=_FIRST_START)
     fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, clips)
     samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
-    transformer = train_ar(run, fine, text_encoder, clips)
+    transformer = train_ar(run, fine, text_encoder, clips, starts)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
@@ -273,19 +282,20 @@ def train_video_vae(run: Run) -> VideoVAE:
     return model
 
 
-def make_clips(run: Run, video_vae: VideoVAE) -> LatentClips:
-    """Whole clips, painted and encoded once: what all later parts learn from."""
-    folder, num_frames = run.folder / "clips", run.scale.clip_frames
+def make_clips(run: Run, stage: str, video_vae: VideoVAE, length: int, most: int, first: int) -> LatentClips:
+    """Clips of `length` frames, painted and encoded once: what all later parts learn from."""
+    folder, num_frames = run.folder / stage, run.scale.clip_frames
     if run.finished("latent_vqvae") is None:
-        with run.budget.stage("clips"):
+        with run.budget.stage(stage):
             write_clips(
                 video_vae,
                 folder,
                 num_frames=num_frames,
+                length=length,
                 image_size=run.config.height,
-                seed=run.seed,
-                seconds=run.budget.allowance("clips"),
-                most=run.scale.most_clips,
+                first=run.seed * 1_000_003 + first,
+                seconds=run.budget.allowance(stage),
+                most=most,
                 device=run.device,
                 precision=run.precision,
                 stop=run.stop,
@@ -293,7 +303,7 @@ def make_clips(run: Run, video_vae: VideoVAE) -> LatentClips:
     if run.stop():
         raise Interrupted
     clips = read_clips(folder, num_frames, run.device)
-    run.on_event(f"clips: {len(clips.scenes)} of {num_frames} frames")
+    run.on_event(f"{stage}: {len(clips.scenes)} of {length} frames")
     return clips
 
 
@@ -332,25 +342,32 @@ def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, clips: L
     return model
 
 
-def train_ar(run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips) -> ARTransformer:
-    """Codes from text, with the text encoder that it reads, which learns on."""
+def train_ar(
+    run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips, starts: LatentClips
+) -> ARTransformer:
+    """Codes from text, with the text encoder that it reads, which learns on.
+
+    Only a first frame is drawn from the text alone, so most batches are of short windows, and these show many scenes:
+    the clips' own few would be learnt by heart.
+    """
     torch.manual_seed(run.seed)
     transformer = ARTransformer(run.config.ar)
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     model.requires_grad_(True)
-    codes = encode_clips(fine, clips.latents)
+    frames_per_code = VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0]
+    clip_codes, start_codes = encode_clips(fine, clips.latents), encode_clips(fine, starts.latents)
     settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
     longest = run.config.ar.window_frames
 
     def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
-        # only a first frame is drawn from the text alone: most batches have many of them
         window = (1, 2, 1, longest // 2 + 1, 1, 2, 1, longest)[step % 8]
+        short = window <= start_codes.shape[1]
         return code_windows(
-            codes,
-            clips.scenes,
+            start_codes if short else clip_codes,
+            starts if short else clips,
             batch=max(1, run.scale.ar_frames // (window + 1)),  # the text is about as long as a frame
             window=window,
-            frames_per_code=VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0],
+            frames_per_code=frames_per_code,
             draw=random.Random(f"{run.seed} ar {step}"),
         )
 

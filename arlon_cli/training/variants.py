@@ -16,7 +16,7 @@ from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint, replace_part
 from arlon_cli.storage.store import artifact_key
 from arlon_cli.training import dit
-from arlon_cli.training.data import LatentClips, condition_batches, decode_clips, encode_clips, read_clips, write_clips
+from arlon_cli.training.clips import LatentClips, condition_batches, decode_clips, encode_clips, read_clips, write_clips
 from arlon_cli.training.diorama import Scale, scale_of
 from arlon_cli.training.loop import Interrupted, LoopSettings, train
 
@@ -111,8 +111,9 @@ def _clips(
         cast(VideoVAE, checkpoint.load("video_vae", device, torch.float32)),
         folder,
         num_frames=scale.clip_frames,
+        length=scale.clip_frames,
         image_size=checkpoint.config.height,
-        seed=seed,
+        first=seed * 1_000_003,
         seconds=math.inf,
         most=min(_CLIPS, scale.most_clips),
         device=device,

@@ -22,6 +22,8 @@ SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
     clip_frames=24,
     most_clips=8,
+    start_frames=16,
+    most_starts=8,
     captions=8,
     vqvae_clips=2,
     ar_frames=8,

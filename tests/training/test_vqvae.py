@@ -12,7 +12,14 @@ from arlon_cli.training.loop import LoopSettings, Trained, train
 from arlon_cli.training.vqvae import CodebookEMA, VQVAESettings, VQVAETraining, k_means, vqvae_loss
 
 CONFIG = LatentVQVAEConfig(
-    latent_channels=3, ratio=(2, 2, 2), width=16, num_res_blocks=1, num_heads=2, codebook_size=16, codebook_dim=8
+    latent_channels=3,
+    ratio=(2, 2, 2),
+    width=16,
+    num_res_blocks=1,
+    num_refine_blocks=1,
+    num_heads=2,
+    codebook_size=16,
+    codebook_dim=8,
 )
 SETTINGS = VQVAESettings(
     num_latents=8,

@@ -4,7 +4,7 @@ import random
 import torch
 
 from arlon_cli.dioramas import Scene, sample_scene
-from arlon_cli.training.data import code_windows
+from arlon_cli.training.clips import LatentClips, code_windows
 
 FRAMES = 8  # to a code frame
 
@@ -16,12 +16,13 @@ def scenes() -> list[Scene]:
 
 def test_windows_lie_within_one_state_but_for_a_frame_that_is_given() -> None:
     some = scenes()
+    clips = LatentClips(torch.empty(0), some, [0] * 4)
     codes = torch.arange(4)[:, None] * 100 + torch.arange(20)  # each says its clip and its place in time
     draw = random.Random(0)
     seen = set()
     for window in (2, 5):
         prompts, windows, num_given = code_windows(
-            codes[:, :, None, None], some, batch=100, window=window, frames_per_code=FRAMES, draw=draw
+            codes[:, :, None, None], clips, batch=100, window=window, frames_per_code=FRAMES, draw=draw
         )
         assert len(prompts) == len(windows) == len(num_given) == 100
         for place, given in zip(windows[:, :, 0, 0].tolist(), num_given.tolist(), strict=True):
