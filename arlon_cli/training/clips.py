@@ -16,6 +16,8 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 
+_POOL = 4  # batches of windows that are drawn at a time, to choose one by the length of its captions
+
 
 @dataclass(frozen=True)
 class LatentClips:
@@ -99,12 +101,11 @@ def code_windows(
     """Captions, windows (B, window, h, w) of the clips' codes (N, T, h, w), and how many first frames are given (B,).
 
     A window lies within one state of its scene, or begins with the frame before that, as the draft of a later prompt
-    does (4.5). Its first frame is given where it does not yet look as its caption says.
+    does (4.5). Its first frame is given where it does not yet look as its caption says. A batch's captions are about as
+    long as each other, so that little of it is padding.
     """
-    prompts: list[str] = []
-    windows: list[Tensor] = []
-    num_given: list[int] = []
-    while len(windows) < batch:
+    drawn: list[tuple[str, Tensor, int]] = []
+    while len(drawn) < _POOL * batch:
         clip = draw.randrange(len(clips.scenes))
         scene, begin = clips.scenes[clip], clips.starts[clip]
         span_index = draw.randrange(len(scene.spans))
@@ -114,10 +115,13 @@ def code_windows(
         if high < low:
             continue
         start = low if draw.random() < 0.3 else draw.randint(low, high)
-        prompts.append(caption(scene, span_index, draw.randrange(1 << 30)))
-        windows.append(codes[clip, start : start + window])
-        num_given.append(int(begin + start * frames_per_code < span.settled))
-    return prompts, torch.stack(windows), torch.tensor(num_given, device=codes.device)
+        prompt = caption(scene, span_index, draw.randrange(1 << 30))
+        is_given = begin + start * frames_per_code < span.settled
+        drawn.append((prompt, codes[clip, start : start + window], int(is_given)))
+    drawn.sort(key=lambda item: len(item[0].split()))
+    first = batch * draw.randrange(_POOL)
+    prompts, windows, num_given = zip(*drawn[first : first + batch], strict=True)
+    return list(prompts), torch.stack(windows), torch.tensor(num_given, device=codes.device)
 
 
 def latent_windows(

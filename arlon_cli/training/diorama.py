@@ -1,14 +1,11 @@
 """The recipe of the embedded model: every part, trained in turn on the dioramas within one budget of minutes."""
 
-import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from arlon_cli.config import LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
@@ -21,7 +18,7 @@ from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import save_checkpoint
-from arlon_cli.training import ar, classifier, dit, text, vae, vqvae
+from arlon_cli.training import adversarial, ar, classifier, dit, text, vae, vqvae
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import (
     LatentClips,
@@ -32,9 +29,10 @@ from arlon_cli.training.clips import (
     read_clips,
     write_clips,
 )
-from arlon_cli.training.data import PixelCrops, caption_batch, picture_batch, pixel_batch
-from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
+from arlon_cli.training.data import caption_batch, picture_batch, pixel_batch
+from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.samples import Samples
+from arlon_cli.training.stages import Run, Scale, scale_of
 
 SHARES = {
     "text_encoder": 2,
@@ -43,147 +41,16 @@ SHARES = {
     "starts": 12,
     "latent_vqvae": 8,
     "latent_vqvae_coarse": 4,
+    "decoder": 10,
     "ar": 28,
     "dit": 30,
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_DISCRIMINATOR_WIDTH = 48
+_SHARPENED_CODES = 6  # code frames of a window
 _FIRST_START = 500_000  # the scenes of starts follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
-
-    Clips have `clip_frames`, those of only the start of a draft `start_frames`.
-    """
-
-    crops: PixelCrops
-    clip_frames: int
-    most_clips: int
-    start_frames: int
-    most_starts: int
-    captions: int
-    vqvae_clips: int
-    ar_frames: int
-    dit_frames: int
-    pictures: int
-
-
-CPU = Scale(
-    PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
-    clip_frames=160,
-    most_clips=4096,
-    start_frames=16,
-    most_starts=32768,
-    captions=48,
-    vqvae_clips=6,
-    ar_frames=48,
-    dit_frames=48,
-    pictures=24,
-)
-GPU = Scale(
-    PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
-    clip_frames=256,
-    most_clips=16384,
-    start_frames=16,
-    most_starts=131072,
-    captions=256,
-    vqvae_clips=64,
-    ar_frames=1024,
-    dit_frames=768,
-    pictures=256,
-)
-
-
-def scale_of(device: torch.device) -> Scale:
-    """What a device manages."""
-    return GPU if device.type == "cuda" else CPU
-
-
-@dataclass
-class Run:
-    """What the stages share."""
-
-    folder: Path
-    config: ModelConfig
-    scale: Scale
-    device: torch.device
-    precision: torch.dtype
-    seed: int
-    budget: Budget
-    on_event: Callable[[str], None]
-    stop: Callable[[], bool]
-
-    def finished(self, stage: str) -> dict[str, Tensor] | None:
-        """The weights of a stage that is done."""
-        file = self.folder / stage / "trained.safetensors"
-        return load_file(file, device=str(self.device)) if file.exists() else None
-
-    def begun(self, stage: str) -> bool:
-        """Whether there is something of a stage to go on from."""
-        return any((self.folder / stage / name).exists() for name in ("state.safetensors", "trained.safetensors"))
-
-    def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
-        """How many steps the stage takes: as many as fit into its share of the budget, settled once."""
-        if stage not in self.budget.steps:
-            seconds = self.budget.allowance(stage)
-            numbers = itertools.count()
-
-            def step() -> None:
-                with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-                    value, _ = loss(batch_at(next(numbers)))
-                value.backward()
-                module.zero_grad(set_to_none=True)
-
-            synchronize = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-            module.train()
-            with self.budget.stage(stage):
-                steps = int(0.92 * steps_within(seconds, step, synchronize))  # the optimizer and the averages also work
-            self.budget.plan(stage, steps)
-            self.on_event(f"{stage}: {steps} steps in about {seconds / 60:.1f} minutes")
-        return self.budget.steps[stage]
-
-    def fit(
-        self,
-        stage: str,
-        module: nn.Module,
-        batch_at: Callable[[int], Any],
-        loss: Loss,
-        *,
-        learning_rate: float,
-        weight_decay: float = 0.0,
-        **loop: Any,
-    ) -> None:
-        """Train `module` for as long as planned, or load what an earlier run left; it is frozen afterwards."""
-        weights = self.finished(stage)
-        if weights is None:
-            num_steps = self.plan(stage, module, batch_at, loss)
-            with self.budget.stage(stage):
-                trained = train(
-                    module,
-                    batch_at,
-                    loss,
-                    LoopSettings.usual(learning_rate, weight_decay, num_steps, self.seed),
-                    num_steps=num_steps,
-                    folder=self.folder / stage,
-                    precision=self.precision,
-                    on_step=lambda step, metrics: self._report(stage, step, num_steps, metrics),
-                    stop=self.stop,
-                    **loop,
-                )
-            if trained is None:
-                raise Interrupted
-            weights = {name: value.contiguous() for name, value in trained.weights.items()}
-            save_file(weights, self.folder / stage / "trained.safetensors")
-        module.load_state_dict(weights)
-        module.eval().requires_grad_(False)
-
-    def _report(self, stage: str, step: int, of: int, metrics: Mapping[str, float]) -> None:
-        if step % 100 == 0 or step == of:
-            values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            self.on_event(f"{stage} {step}/{of}: {values}")
 
 
 def train_diorama(
@@ -226,6 +93,8 @@ def train_diorama(
     samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
+    sharpen_decoder(run, fine, clips)
+    samples.conditions("decoder", fine)
     transformer = train_ar(run, fine, text_encoder, clips, starts)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
@@ -340,6 +209,34 @@ def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, clips: L
         load_extra=training.codebook.load_state_dict,
     )
     return model
+
+
+def sharpen_decoder(run: Run, vqvae: LatentVQVAE, clips: LatentClips) -> None:
+    """Codes to a condition that looks like latents; the codes stay as they are."""
+    torch.manual_seed(run.seed)
+    discriminator = adversarial.PatchDiscriminator(vqvae.config.latent_channels, _DISCRIMINATOR_WIDTH)
+    model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)
+    model.requires_grad_(True)
+    codes = encode_clips(vqvae, clips.latents)
+    ratio = vqvae.config.ratio[0]
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
+        draw = random.Random(f"{run.seed} decoder {step}")
+        latents, windows = [], []
+        for _ in range(max(1, run.scale.vqvae_clips // 3)):
+            clip, start = draw.randrange(len(codes)), draw.randint(0, codes.shape[1] - _SHARPENED_CODES)
+            windows.append(codes[clip, start : start + _SHARPENED_CODES])
+            latents.append(clips.latents[clip, :, ratio * start : ratio * (start + _SHARPENED_CODES)])
+        return torch.stack(latents).float(), torch.stack(windows)
+
+    run.fit(
+        "decoder",
+        model,
+        batch_at,
+        lambda batch: adversarial.loss(vqvae, discriminator, batch[0], batch[1]),
+        learning_rate=3e-4,
+        betas=(0.5, 0.95),
+    )
 
 
 def train_ar(

@@ -41,11 +41,18 @@ class LoopSettings:
     seed: int
 
     @classmethod
-    def usual(cls, learning_rate: float, weight_decay: float, num_steps: int, seed: int) -> Self:
+    def usual(
+        cls,
+        learning_rate: float,
+        weight_decay: float,
+        num_steps: int,
+        seed: int,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> Self:
         """What all parts are trained with."""
         return cls(
             learning_rate=learning_rate,
-            betas=(0.9, 0.99),
+            betas=betas,
             weight_decay=weight_decay,
             warmup_steps=min(200, num_steps // 10),
             final_rate=0.02,

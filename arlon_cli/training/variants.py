@@ -17,8 +17,8 @@ from arlon_cli.storage.checkpoint import Checkpoint, replace_part
 from arlon_cli.storage.store import artifact_key
 from arlon_cli.training import dit
 from arlon_cli.training.clips import LatentClips, condition_batches, decode_clips, encode_clips, read_clips, write_clips
-from arlon_cli.training.diorama import Scale, scale_of
 from arlon_cli.training.loop import Interrupted, LoopSettings, train
+from arlon_cli.training.stages import Scale, scale_of
 
 _CLIPS = 64
 _LEARNING_RATE = 8e-4  # as a whole DiT learns

@@ -12,7 +12,9 @@ import torch
 from arlon_cli.config import ModelConfig
 from arlon_cli.storage.checkpoint import PARTS, Checkpoint
 from arlon_cli.training.data import PixelCrops
-from arlon_cli.training.diorama import SHARES, Interrupted, Scale, train_diorama
+from arlon_cli.training.diorama import SHARES, train_diorama
+from arlon_cli.training.loop import Interrupted
+from arlon_cli.training.stages import Scale
 
 SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
@@ -67,4 +69,4 @@ def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, tiny_confi
         for name, value in Checkpoint(whole).tensors(part).items():
             assert torch.equal(value, tensors[name]), f"{part} {name}"
     sheets = sorted(file.stem for file in (tmp_path / "parts" / "samples").glob("*.png"))
-    assert sheets == ["ar", "dit", "latent_vqvae", "latent_vqvae_coarse", "video_vae"]
+    assert sheets == ["ar", "decoder", "dit", "latent_vqvae", "latent_vqvae_coarse", "video_vae"]

@@ -14,8 +14,8 @@ from arlon_cli.models.semantic_injection import AdaptiveNorm, ControlLayer, MlpA
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.training.data import PixelCrops
-from arlon_cli.training.diorama import Scale
 from arlon_cli.training.loop import Interrupted
+from arlon_cli.training.stages import Scale
 from arlon_cli.training.variants import train_variant, with_injection
 
 SMALL = Scale(

@@ -1,0 +1,152 @@
+"""What the stages of a recipe share: how much they make at a time, and how each is planned, trained and kept."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.presets import DIORAMA
+from arlon_cli.training.budget import Budget
+from arlon_cli.training.data import PixelCrops
+from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
+
+    Clips have `clip_frames`, those of only the start of a draft `start_frames`.
+    """
+
+    crops: PixelCrops
+    clip_frames: int
+    most_clips: int
+    start_frames: int
+    most_starts: int
+    captions: int
+    vqvae_clips: int
+    ar_frames: int
+    dit_frames: int
+    pictures: int
+
+
+CPU = Scale(
+    PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    clip_frames=160,
+    most_clips=4096,
+    start_frames=16,
+    most_starts=32768,
+    captions=48,
+    vqvae_clips=6,
+    ar_frames=48,
+    dit_frames=48,
+    pictures=24,
+)
+GPU = Scale(
+    PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    clip_frames=256,
+    most_clips=16384,
+    start_frames=16,
+    most_starts=131072,
+    captions=256,
+    vqvae_clips=64,
+    ar_frames=1024,
+    dit_frames=768,
+    pictures=256,
+)
+
+
+def scale_of(device: torch.device) -> Scale:
+    """What a device manages."""
+    return GPU if device.type == "cuda" else CPU
+
+
+@dataclass
+class Run:
+    """What the stages share."""
+
+    folder: Path
+    config: ModelConfig
+    scale: Scale
+    device: torch.device
+    precision: torch.dtype
+    seed: int
+    budget: Budget
+    on_event: Callable[[str], None]
+    stop: Callable[[], bool]
+
+    def finished(self, stage: str) -> dict[str, Tensor] | None:
+        """The weights of a stage that is done."""
+        file = self.folder / stage / "trained.safetensors"
+        return load_file(file, device=str(self.device)) if file.exists() else None
+
+    def begun(self, stage: str) -> bool:
+        """Whether there is something of a stage to go on from."""
+        return any((self.folder / stage / name).exists() for name in ("state.safetensors", "trained.safetensors"))
+
+    def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
+        """How many steps the stage takes: as many as fit into its share of the budget, settled once."""
+        if stage not in self.budget.steps:
+            seconds = self.budget.allowance(stage)
+            numbers = itertools.count()
+
+            def step() -> None:
+                with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+                    value, _ = loss(batch_at(next(numbers)))
+                value.backward()
+                module.zero_grad(set_to_none=True)
+
+            synchronize = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
+            module.train()
+            with self.budget.stage(stage):
+                steps = int(0.92 * steps_within(seconds, step, synchronize))  # the optimizer and the averages also work
+            self.budget.plan(stage, steps)
+            self.on_event(f"{stage}: {steps} steps in about {seconds / 60:.1f} minutes")
+        return self.budget.steps[stage]
+
+    def fit(
+        self,
+        stage: str,
+        module: nn.Module,
+        batch_at: Callable[[int], Any],
+        loss: Loss,
+        *,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.99),
+        **loop: Any,
+    ) -> None:
+        """Train `module` for as long as planned, or load what an earlier run left; it is frozen afterwards."""
+        weights = self.finished(stage)
+        if weights is None:
+            num_steps = self.plan(stage, module, batch_at, loss)
+            with self.budget.stage(stage):
+                trained = train(
+                    module,
+                    batch_at,
+                    loss,
+                    LoopSettings.usual(learning_rate, weight_decay, num_steps, self.seed, betas),
+                    num_steps=num_steps,
+                    folder=self.folder / stage,
+                    precision=self.precision,
+                    on_step=lambda step, metrics: self._report(stage, step, num_steps, metrics),
+                    stop=self.stop,
+                    **loop,
+                )
+            if trained is None:
+                raise Interrupted
+            weights = {name: value.contiguous() for name, value in trained.weights.items()}
+            save_file(weights, self.folder / stage / "trained.safetensors")
+        module.load_state_dict(weights)
+        module.eval().requires_grad_(False)
+
+    def _report(self, stage: str, step: int, of: int, metrics: Mapping[str, float]) -> None:
+        if step % 100 == 0 or step == of:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.on_event(f"{stage} {step}/{of}: {values}")

@@ -1,0 +1,74 @@
+"""The decoder against a discriminator: what each of the two learns from, and that the codes stay."""
+
+import torch
+from torch import Tensor
+
+from arlon_cli.config import LatentVQVAEConfig
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.training.adversarial import PatchDiscriminator, loss
+
+CONFIG = LatentVQVAEConfig(
+    latent_channels=3,
+    ratio=(2, 2, 2),
+    width=16,
+    num_res_blocks=1,
+    num_refine_blocks=1,
+    num_heads=2,
+    codebook_size=16,
+    codebook_dim=8,
+)
+
+
+def parts() -> tuple[LatentVQVAE, PatchDiscriminator, Tensor, Tensor]:
+    torch.manual_seed(0)
+    vqvae, discriminator = LatentVQVAE(CONFIG), PatchDiscriminator(3, 8)
+    latents = torch.randn(2, 3, 8, 8, 8)
+    return vqvae, discriminator, latents, vqvae.encode(latents)
+
+
+def test_the_decoder_and_the_discriminator_learn_and_the_encoder_does_not() -> None:
+    vqvae, discriminator, latents, codes = parts()
+    value, _ = loss(vqvae, discriminator, latents, codes)
+    value.backward()
+    for module in (vqvae.decoder, discriminator):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters() if p.dim() > 1)
+    assert all(p.grad is None for p in vqvae.encoder.parameters())
+
+
+def test_the_discriminator_learns_from_the_hinge_alone() -> None:
+    vqvae, discriminator, latents, codes = parts()
+    value, _ = loss(vqvae, discriminator, latents, codes)
+    value.backward()
+    real, fake = discriminator(latents)[0], discriminator(vqvae.decode(codes).detach())[0]
+    hinge = sum(((1 - r).relu().mean() + (1 + f).relu().mean()) / 3 for r, f in zip(real, fake, strict=True))
+    expected = torch.autograd.grad(hinge, list(discriminator.parameters()))
+    for parameter, gradient in zip(discriminator.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_discriminator_learns_to_tell_blurred_from_sharp() -> None:
+    vqvae, discriminator, latents, codes = parts()
+    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=3e-3)
+    found = []
+    for _ in range(40):
+        value, metrics = loss(vqvae, discriminator, latents, codes)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        found.append(metrics["discriminator"].item())
+    assert found[0] > 1.8
+    assert found[-1] < 0.5
+
+
+def test_a_decoder_is_pulled_towards_the_latents() -> None:
+    vqvae, discriminator, latents, codes = parts()
+    optimizer = torch.optim.AdamW(vqvae.decoder.parameters(), lr=3e-3)
+    found = []
+    for _ in range(60):
+        value, metrics = loss(vqvae, discriminator, latents, codes)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        found.append(metrics["mse"].item())
+    assert found[-1] < 0.8 * found[0]
