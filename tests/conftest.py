@@ -148,6 +148,12 @@ def tiny_config() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
+def tiny_opensora_config() -> ModelConfig:
+    """That of a tiny model whose text encoder, VAE and backbone others published."""
+    return TINY_OPENSORA
+
+
+@pytest.fixture(scope="session")
 def tiny_modules() -> dict[str, nn.Module]:
     """The tiny model's parts; not to be changed."""
     return tiny_parts(TINY)

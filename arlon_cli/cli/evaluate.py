@@ -10,7 +10,8 @@ import typer
 
 from arlon_cli.cli import options
 from arlon_cli.cli.console import Interrupted, print_result, print_table, printer
-from arlon_cli.errors import ArlonError, InputError
+from arlon_cli.cli.report import write_report
+from arlon_cli.errors import InputError
 
 if TYPE_CHECKING:
     from arlon_cli.evaluation.paper.studio import Studio
@@ -119,7 +120,7 @@ def evaluate(
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on: what is rendered is kept.") from error
     if report is not None:
-        _write(report, found)
+        write_report(report, found.title, found.sections)
         on_event(f"Wrote {report}")
     if as_json:
         print(json.dumps(found.numbers, ensure_ascii=False))
@@ -178,14 +179,3 @@ def _export(videos: Sequence[Path] | None, folder: Path, as_json: bool) -> None:
         named.append((path, " ".join(dict.fromkeys(shot.prompt for shot in made.shots))))
     export_vbench(named, folder)
     print_result(folder, {"num_videos": len(named)}, as_json)
-
-
-def _write(path: Path, found: Found) -> None:
-    """Write the report. Raises ArlonError where that is not possible."""
-    from arlon_cli.evaluation.report import to_html
-    from arlon_cli.storage.partial import write_whole
-
-    try:
-        write_whole(path, to_html(found.title, found.sections).encode())
-    except OSError as error:
-        raise ArlonError(f"Could not write {path}: {error.strerror or error}.") from error

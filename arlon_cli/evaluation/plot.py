@@ -1,4 +1,4 @@
-"""Plots of lines as SVG: no script, no file beside it, colours by the classes of the page that holds it."""
+"""Plots of lines and bars as SVG: no script, no file beside it, colours by the classes of the page that holds it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ Lines = Mapping[str, Sequence[tuple[float, float]]]
 _WIDTH, _HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 40
 _TICKS = 5
+_BAR, _BEFORE_BAR, _BEHIND_BAR = 26, 190, 60
 
 
 def line_plot(lines: Lines, x_label: str, marks: Sequence[float] = ()) -> str:
@@ -49,6 +50,24 @@ def line_plot(lines: Lines, x_label: str, marks: Sequence[float] = ()) -> str:
             parts += [
                 f'<circle class="line-{number}" cx="{across(x):.1f}" cy="{down(y):.1f}" r="3"/>' for x, y in points
             ]
+    return "".join([*parts, "</svg>"])
+
+
+def bar_chart(shares: Mapping[str, float]) -> str:
+    """An SVG element of a bar for each share, with its name before and its percentage behind it.
+
+    The longest bar is as wide as there is room. Raises ValueError where a share is negative or not finite.
+    """
+    if wrong := [name for name, share in shares.items() if not (math.isfinite(share) and share >= 0)]:
+        raise ValueError(f"{wrong[0]} has no share that can be drawn.")
+    most = max(shares.values(), default=0.0) or 1.0
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_BAR * len(shares)}" role="img">']
+    for number, (name, share) in enumerate(shares.items()):
+        top, length = _BAR * number, share / most * (_WIDTH - _BEFORE_BAR - _BEHIND_BAR)
+        line = top + _BAR / 2 + 4
+        parts.append(f'<text x="{_BEFORE_BAR - 6}" y="{line:.1f}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect x="{_BEFORE_BAR}" y="{top + 4}" width="{length:.1f}" height="{_BAR - 8}"/>')
+        parts.append(f'<text x="{_BEFORE_BAR + length + 6:.1f}" y="{line:.1f}">{share:.1%}</text>')
     return "".join([*parts, "</svg>"])
 
 

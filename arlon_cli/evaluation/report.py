@@ -1,11 +1,11 @@
 """A report of an evaluation: sections of tables, plots and pictures, as one HTML file that needs nothing else."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from arlon_cli.evaluation.plot import Lines, line_plot
+from arlon_cli.evaluation.plot import Lines, bar_chart, line_plot
 
 Cell = str | float | None
 
@@ -30,6 +30,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A share of one for each name."""
+
+    title: str
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Picture:
     """A PNG."""
 
@@ -43,7 +51,7 @@ class Section:
 
     title: str
     note: str
-    parts: Sequence[Table | Plot | Picture]
+    parts: Sequence[Table | Plot | Bars | Picture]
 
     @property
     def tables(self) -> list[Table]:
@@ -66,7 +74,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
 def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.note)}</p>" if section.note else ""]
     for part in section.parts:
-        shown = {Table: _table, Plot: _plot, Picture: _picture}[type(part)](part)  # type: ignore[operator]
+        shown = {Table: _table, Plot: _plot, Bars: _bars, Picture: _picture}[type(part)](part)  # type: ignore[operator]
         parts.append(f"<figure><figcaption>{escape(part.title)}</figcaption>{shown}</figure>")
     return f"<section>{''.join(parts)}</section>"
 
@@ -84,6 +92,10 @@ def _cell(cell: Cell) -> str:
 def _plot(plot: Plot) -> str:
     names = "".join(f'<li class="line-{number}">{escape(name)}</li>' for number, name in enumerate(plot.lines))
     return f"{line_plot(plot.lines, plot.x_label, plot.marks)}<ul>{names}</ul>"
+
+
+def _bars(bars: Bars) -> str:
+    return bar_chart(bars.shares)
 
 
 def _picture(picture: Picture) -> str:
@@ -120,7 +132,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--faint); text-alig
 th { color: var(--soft); font-weight: 600; } .number { text-align: right; }
 img { max-width: 100%; } svg { max-width: 44rem; width: 100%; display: block; }
 svg text { fill: var(--soft); font-size: 11px; } polyline { fill: none; stroke-width: 1.8; }
-.grid { stroke: var(--faint); } .mark { stroke: var(--soft); stroke-dasharray: 2 4; }
+rect { fill: var(--c0); } .grid { stroke: var(--faint); } .mark { stroke: var(--soft); stroke-dasharray: 2 4; }
 ul { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .3rem 0; }
 li::before { content: "\\2014"; font-weight: 700; margin-right: .4rem; } li.line-0::before { color: var(--c0); }
 li.line-1::before { color: var(--c1); } li.line-2::before { color: var(--c2); } li.line-3::before { color: var(--c3); }

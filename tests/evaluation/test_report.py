@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from arlon_cli.evaluation.overview import Video, closer_look, overview
-from arlon_cli.evaluation.plot import line_plot
-from arlon_cli.evaluation.report import Picture, Plot, Section, Table, to_html
+from arlon_cli.evaluation.plot import bar_chart, line_plot
+from arlon_cli.evaluation.report import Bars, Picture, Plot, Section, Table, to_html
 from arlon_cli.evaluation.videos import Seams, measure_video
 from arlon_cli.storage.sheet import sheet_png
 
@@ -17,7 +17,7 @@ from arlon_cli.storage.sheet import sheet_png
 class Balanced(HTMLParser):
     """Fails on a tag that is not closed, or closed out of turn."""
 
-    VOID = ("meta", "img", "line", "circle")
+    VOID = ("meta", "img", "line", "circle", "rect")
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +48,7 @@ def test_a_page_holds_everything_and_fetches_nothing() -> None:
     parts = [
         Table("Numbers", ["name", "value"], [["<b>", 0.123456], ["none", None]]),
         Plot("Curve", "steps", {"with": [(1, 2.0), (5, 3.0)], "without": [(1, 1.0)]}, marks=[2]),
+        Bars("Shares", {"a < b": 0.5, "none": 0.0}),
         Picture('A "sheet"', png),
     ]
     page = to_html("A & B", [Section("First", "What was done.", parts)])
@@ -56,7 +57,16 @@ def test_a_page_holds_everything_and_fetches_nothing() -> None:
     assert len(found.sources) == 1
     assert "<script" not in page
     assert not re.search(r"https?://", page)
-    for text in ("A &amp; B", "&lt;b&gt;", "0.1235", "What was done.", "A &quot;sheet&quot;", "light dark"):
+    for text in (
+        "A &amp; B",
+        "&lt;b&gt;",
+        "0.1235",
+        "a &lt; b",
+        "50.0%",
+        "What was done.",
+        "A &quot;sheet&quot;",
+        "light dark",
+    ):
         assert text in page
 
 
@@ -88,6 +98,16 @@ def test_any_values_can_be_drawn(values: tuple[float, ...]) -> None:
 def test_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="no points"):
         line_plot({"a": [(1, float("inf"))]}, "x")
+
+
+def test_bars_are_as_long_as_their_shares() -> None:
+    root = ElementTree.fromstring(bar_chart({"a": 0.02, "b": 0.01, "c": 0.0}))
+    a, b, c = (float(bar.get("width", "")) for bar in root.iter("rect"))
+    assert a == pytest.approx(2 * b, abs=0.2)
+    assert (a > 300, c) == (True, 0.0)
+    assert [text.text for text in root.iter("text")] == ["a", "2.0%", "b", "1.0%", "c", "0.0%"]
+    with pytest.raises(ValueError, match="b has no share"):
+        bar_chart({"a": 1.0, "b": float("nan")})
 
 
 def test_a_closer_look_at_a_video() -> None:

@@ -9,13 +9,8 @@ from typing import Any, cast
 
 import torch
 
-from arlon_cli.evaluation.bench import (
-    measure_condition,
-    measure_decode,
-    measure_denoise,
-    measure_draft,
-    peak_memory,
-)
+from arlon_cli.evaluation.bench.stages import measure_condition, measure_decode, measure_denoise, measure_draft
+from arlon_cli.evaluation.bench.timing import peak_memory
 from arlon_cli.evaluation.paper.studio import BASELINE_STEPS, Studio
 from arlon_cli.evaluation.report import Cell, Section, Table
 from arlon_cli.evaluation.results import Finding, Row
@@ -71,7 +66,12 @@ def stage_cost(folder: Path, stage: str, device: torch.device, dtype: torch.dtyp
             parameters -= sum(parameter.numel() for parameter in dit.injection.parameters())
         measured = measure_denoise(dit, config, device, with_codes=stage == DIT)
     memory = peak_memory(device)
-    return {"parameters": parameters, "gflops": measured.gflops, "seconds": measured.seconds, "memory_gb": memory}
+    return {
+        "parameters": parameters,
+        "gflops": measured.gflops,
+        "seconds": measured.seconds.median,
+        "memory_gb": memory,
+    }
 
 
 def section(studio: Studio, found: Sequence[Row]) -> Section:

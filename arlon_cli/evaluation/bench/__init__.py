@@ -1,0 +1,1 @@
+"""How fast a model is, beside what the machine can do at most."""

@@ -1,0 +1,84 @@
+"""What parts are compared with is the same network, or as large."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.evaluation.bench.comparisons import Comparison, compare_denoising, compare_drafting, gpt2_twin
+from arlon_cli.evaluation.bench.eager import EagerCrossAttention, EagerSelfAttention, attention, eager_copy
+from arlon_cli.evaluation.bench.timing import Spread
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.stdit import CrossAttention, SelfAttention, STDiT3
+from arlon_cli.presets import DIORAMA
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("fusion", ["adaptive_norm", "controlnet"])
+def test_the_eager_network_is_the_same(fusion: str, tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    dit = STDiT3(replace(tiny_config.dit, depth=2), replace(tiny_config.injection, fusion=fusion)).eval()
+    for parameter in dit.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    before = {name: tensor.clone() for name, tensor in dit.state_dict().items()}
+    eager = eager_copy(dit)
+    kinds = [type(module) for module in eager.modules()]
+    assert SelfAttention not in kinds and CrossAttention not in kinds
+    assert kinds.count(EagerSelfAttention) == kinds.count(EagerCrossAttention) > 0
+    assert sum(p.numel() for p in eager.parameters()) == sum(p.numel() for p in dit.parameters())
+    x_t, condition = torch.randn(2, 2, 4, 5, 4, 4)
+    text = torch.randn(2, 12, 16)
+    mask = torch.arange(12) < torch.tensor([[3], [12]])
+    side, timestep = torch.full((2,), 32.0), torch.tensor([300.0, 900.0])
+    with torch.inference_mode():
+        expected, found, unmasked = (
+            network(
+                *(x_t, timestep, text),
+                fps=side,
+                height=side,
+                width=side,
+                text_mask=own_mask,
+                condition=condition,
+            )
+            for network, own_mask in ((dit, mask), (eager, mask), (eager, None))
+        )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found, unmasked, atol=1e-3)  # what is hidden counts
+    assert all(torch.equal(tensor, before[name]) for name, tensor in dit.state_dict().items())
+
+
+def test_eager_attention_is_attention() -> None:
+    q, k, v = torch.randn(3, 2, 4, 7, 8)
+    mask = torch.rand(2, 1, 7, 7) < 0.5
+    mask |= torch.eye(7, dtype=torch.bool)
+    for seen in (None, mask):
+        expected = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        torch.testing.assert_close(attention(q, k, v, seen), expected)
+
+
+def test_gpt2_is_as_large() -> None:
+    config = DIORAMA.ar
+    twin = gpt2_twin(config, 300)
+    assert len(twin.transformer.h) == config.num_layers
+    block = twin.transformer.h[0]
+    assert block.attn.num_heads == config.num_heads
+    assert tuple(block.attn.c_attn.weight.shape) == (config.width, 3 * config.width)
+    assert tuple(block.mlp.c_fc.weight.shape) == (config.width, config.ffn_width)
+    assert twin.lm_head.out_features == config.codebook_size + 2
+    ours = sum(parameter.numel() for parameter in ARTransformer(config).blocks.parameters())  # type: ignore[attr-defined]
+    assert sum(parameter.numel() for parameter in twin.transformer.h.parameters()) == ours
+
+
+def test_both_are_timed(tiny_config: ModelConfig, tiny_modules: dict[str, nn.Module]) -> None:
+    ar, dit = tiny_modules["ar"], tiny_modules["dit"]
+    assert isinstance(ar, ARTransformer) and isinstance(dit, STDiT3)
+    drafting = compare_drafting(ar, tiny_config, CPU, repeats=2)
+    assert drafting.name == "AR Transformer, 16 codes"
+    for found in (drafting, compare_denoising(dit, tiny_config, CPU, repeats=2)):
+        assert 0 < found.seconds.least <= found.seconds.most
+        assert found.times_as_fast == pytest.approx(found.other_seconds.median / found.seconds.median)
+    twice = Comparison("a", "b", Spread(1.0, 1.0, 1.0), Spread(2.0, 2.0, 2.0))
+    assert twice.numbers()["times_as_fast"] == 2.0
