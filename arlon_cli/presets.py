@@ -90,6 +90,7 @@ DIORAMA = ModelConfig(
         ar_temperature=0.8,
         ar_top_k=100,
         ar_guidance_scale=3.0,
+        ar_guided_frames=8,
     ),
     published=None,
 )
@@ -188,6 +189,7 @@ OPENSORA_V1_2 = ModelConfig(
         ar_temperature=1.0,
         ar_top_k=200,
         ar_guidance_scale=2.0,
+        ar_guided_frames=None,
     ),
     published=PublishedParts(
         text_encoder="DeepFloyd/t5-v1_1-xxl",
