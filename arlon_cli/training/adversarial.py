@@ -1,6 +1,7 @@
 """The latent VQ-VAE's decoder against a discriminator, so that F is as sharp as latents are, not their blurred mean.
 
-An addition of ours, as VQGAN (Esser et al., 2021) added it to VQ-VAE: the codes stay as they are.
+An addition of ours, as VQGAN (Esser et al., 2021) added it to VQ-VAE: the codes stay as they are. What is told apart
+are pixels that the video VAE, frozen, makes of small windows: told apart by latents, F learnt coloured specks.
 """
 
 import torch
@@ -9,58 +10,79 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.video_vae import VideoVAE
 
-_KERNELS = ((1, 3, 3), (3, 3, 3), (3, 4, 4), (3, 4, 4))
-_STRIDES = ((1, 1, 1), (1, 1, 1), (1, 2, 2), (2, 2, 2))
+_STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+_WINDOW = (4, 7, 7)  # latents (T, H, W) whose pixels are seen at once, or all where there are fewer
+_WINDOWS = 2  # a clip
+_PULL = 0.7  # of the discriminator's judgement, and of its features' distance, beside that of the square error
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of latents (B, C, T, H, W) how real each place looks, at three sizes of what it sees of them."""
+    """Says of pixels (B, 3, T, H, W) how real each place looks, at three sizes of what it sees of them."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        widths = (channels, width, width, 2 * width, 2 * width)
+        widths = (3, width, 2 * width, 3 * width)
         self.convolutions = nn.ModuleList(
-            nn.Conv3d(widths[i], widths[i + 1], kernel, stride, padding=(kernel[0] // 2, 1, 1))
-            for i, (kernel, stride) in enumerate(zip(_KERNELS, _STRIDES, strict=True))
+            nn.Conv3d(widths[i], widths[i + 1], (3, 4, 4), stride, padding=1) for i, stride in enumerate(_STRIDES)
         )
-        self.heads = nn.ModuleList(nn.Conv3d(size, 1, 1) for size in widths[2:])
+        self.heads = nn.ModuleList(nn.Conv3d(size, 1, 1) for size in widths[1:])
 
-    def forward(self, latents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, pixels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """For each size: how real, higher is more so, and the features that it was read from."""
-        x, judged, features = latents, [], []
-        for index, convolution in enumerate(self.convolutions):
+        x, judged, features = pixels, [], []
+        for convolution, head in zip(self.convolutions, self.heads, strict=True):
             x = F.leaky_relu(convolution(x), 0.2)
-            if index > 0:
-                features.append(x)
-                judged.append(self.heads[index - 1](x))
+            judged.append(head(x))
+            features.append(x)
         return judged, features
 
 
 def loss(
-    vqvae: LatentVQVAE, discriminator: PatchDiscriminator, latents: Tensor, codes: Tensor
+    vqvae: LatentVQVAE, vae: VideoVAE, discriminator: PatchDiscriminator, latents: Tensor, codes: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """What both learn from latents (B, C, T, H, W) and their codes (B, t, h, w); its value is no measure of either.
+    """What decoder and discriminator learn from latents (B, C, T, H, W) and their codes (B, t, h, w).
 
-    The discriminator's loss is the hinge. F is pulled by its square error, by the discriminator's judgement and by the
-    distance of its features (Wang et al., 2018), all three equally hard. Metrics: `mse` of F relative to the latents'
-    variance; `judged`, the mean judgement of F; `features`, their distance; `discriminator`, its loss, 2 at first.
+    Its value is no measure of either. The discriminator's loss is the hinge. F is pulled by its square error, by the
+    discriminator's judgement of its pixels, and by the distance of their features from those of the latents' pixels
+    (Wang et al., 2018); how hard, is told by the lengths of the three gradients. Windows come from torch's global
+    random numbers. Metrics: `mse` of F relative to the latents' variance; `judged`, the mean judgement; `features`,
+    their distance; `discriminator`, its loss, 2 at first.
     """
     condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
-    real, real_features = discriminator(latents)
-    fake, _ = discriminator(condition.detach())
+    leaf = condition.detach().requires_grad_()
+    corners = [_corner(latents) for _ in range(_WINDOWS)]
+    made = vae.decode(_windows(leaf, corners))
+    with torch.no_grad():
+        true = vae.decode(_windows(latents, corners))
+    real, real_features = discriminator(true)
+    fake, _ = discriminator(made.detach())
     hinge = torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).mean()
 
     frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-    leaf = condition.detach().requires_grad_()
-    judged, found = functional_call(discriminator, frozen, leaf)
+    judged, found = functional_call(discriminator, frozen, made)
     judgement = torch.stack([part.mean() for part in judged]).mean()
     distance = torch.stack(
         [F.l1_loss(f, r.detach()) / r.detach().abs().mean() for f, r in zip(found, real_features, strict=True)]
     ).mean()
     mse = F.mse_loss(leaf, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
-    pulls = [torch.autograd.grad(term, leaf, retain_graph=True)[0] for term in (mse, -judgement, distance)]
-    strength = pulls[0].norm()
-    pull = sum((p * (strength / p.norm().clamp_min(1e-12)) for p in pulls), torch.zeros_like(leaf))
+    (pull,) = torch.autograd.grad(mse, leaf)
+    strength = _PULL * pull.norm()
+    for term in (-judgement, distance):
+        (gradient,) = torch.autograd.grad(term, leaf, retain_graph=True)
+        pull = pull + gradient * (strength / gradient.norm().clamp_min(1e-12))
     metrics = {"mse": mse, "judged": judgement, "features": distance, "discriminator": hinge}
     return hinge + (condition * pull).sum(), {name: value.detach() for name, value in metrics.items()}
+
+
+def _corner(latents: Tensor) -> list[int]:
+    """Where a window (T, H, W) begins."""
+    sizes = latents.shape[2:]
+    return [int(torch.randint(max(1, size - part + 1), ())) for size, part in zip(sizes, _WINDOW, strict=True)]
+
+
+def _windows(latents: Tensor, corners: list[list[int]]) -> Tensor:
+    """Those of all samples, (B · windows, C, T, H, W)."""
+    t, h, w = _WINDOW
+    return torch.cat([latents[:, :, k : k + t, y : y + h, x : x + w] for k, y, x in corners])

@@ -47,7 +47,7 @@ SHARES = {
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
-_DISCRIMINATOR_WIDTH = 48
+_DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
 _FIRST_START = 500_000  # the scenes of starts follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
@@ -93,7 +93,7 @@ def train_diorama(
     samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
-    sharpen_decoder(run, fine, clips)
+    sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
     transformer = train_ar(run, fine, text_encoder, clips, starts)
     samples.drafts(text_encoder, transformer, fine)
@@ -211,10 +211,10 @@ def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, clips: L
     return model
 
 
-def sharpen_decoder(run: Run, vqvae: LatentVQVAE, clips: LatentClips) -> None:
+def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: LatentClips) -> None:
     """Codes to a condition that looks like latents; the codes stay as they are."""
     torch.manual_seed(run.seed)
-    discriminator = adversarial.PatchDiscriminator(vqvae.config.latent_channels, _DISCRIMINATOR_WIDTH)
+    discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
     model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)
     model.requires_grad_(True)
     codes = encode_clips(vqvae, clips.latents)
@@ -233,8 +233,8 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, clips: LatentClips) -> None:
         "decoder",
         model,
         batch_at,
-        lambda batch: adversarial.loss(vqvae, discriminator, batch[0], batch[1]),
-        learning_rate=3e-4,
+        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
+        learning_rate=4e-4,
         betas=(0.5, 0.95),
     )
 
