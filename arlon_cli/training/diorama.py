@@ -244,8 +244,8 @@ def train_ar(
 ) -> ARTransformer:
     """Codes from text, with the text encoder that it reads, which learns on.
 
-    Only a first frame is drawn from the text alone, so most batches are of short windows, and these show many scenes:
-    the clips' own few would be learnt by heart.
+    Only a first frame is drawn from the text alone, so most batches are of short windows, and most of these show many
+    scenes: the clips' own few would be learnt by heart. Changes of state stand in the clips alone.
     """
     torch.manual_seed(run.seed)
     transformer = ARTransformer(run.config.ar)
@@ -254,14 +254,16 @@ def train_ar(
     frames_per_code = VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0]
     clip_codes, start_codes = encode_clips(fine, clips.latents), encode_clips(fine, starts.latents)
     settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
-    longest = run.config.ar.window_frames
+
+    short, long = (starts, start_codes), (clips, clip_codes)
+    middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
+    cycle = ((1, short), (2, short), (1, short), (middle, long), (1, short), (2, long), (1, short), (longest, long))
 
     def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
-        window = (1, 2, 1, longest // 2 + 1, 1, 2, 1, longest)[step % 8]
-        short = window <= start_codes.shape[1]
+        window, (source, codes) = cycle[step % len(cycle)]
         return code_windows(
-            start_codes if short else clip_codes,
-            starts if short else clips,
+            codes,
+            source,
             batch=max(1, run.scale.ar_frames // (window + 1)),  # the text is about as long as a frame
             window=window,
             frames_per_code=frames_per_code,
