@@ -83,9 +83,9 @@ DIORAMA = ModelConfig(
     ),
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
-        num_steps=3,
+        num_steps=1,
         guidance_scale=1.0,
-        start_timestep=450.0,
+        start_timestep=200.0,
         timestep_transform=False,
         ar_temperature=0.8,
         ar_top_k=100,

@@ -1,4 +1,4 @@
-"""What the video VAE is trained on: errors of pixels and of their gradients in space and time, and a little KL."""
+"""What the video VAE is trained on: errors of pixels, of their gradients and of their motion, and a little KL."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,33 +11,41 @@ from arlon_cli.models.video_vae import VideoVAE
 
 @dataclass(frozen=True)
 class VAESettings:
-    """Weights of the loss, beside 1 for the pixels' absolute error; the KL is the mean over latents."""
+    """Weights of the loss, beside 1 for the pixels' absolute error; the KL is the mean over latents.
+
+    The gradient's is of absolute errors in space and time, the motion's of square errors in time: without it, the four
+    frames of a latent stay the same for long, and all movement comes in jumps between them.
+    """
 
     square_weight: float
     gradient_weight: float
+    motion_weight: float
     kl_weight: float
 
 
 DIORAMA_VAE = VAESettings(
     square_weight=4.0,
     gradient_weight=0.5,
+    motion_weight=4.0,
     kl_weight=1e-6,
 )
 
 
 def vae_loss(vae: VideoVAE, pixels: Tensor, settings: VAESettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior, and the metrics l1, gradient, kl, psnr (dB)."""
+    """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior, and the metrics l1, gradient, motion, kl, psnr (dB)."""
     mean, logvar = (part.float() for part in vae.posterior(pixels))
     z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
     error = vae.reconstruct(z).float() - pixels
     l1 = error.abs().mean()
     # differencing is linear: the error's differences are those between the two gradients
     gradient = torch.stack([error.diff(dim=dim).abs().mean() for dim in (2, 3, 4)]).mean()
+    motion = error.diff(dim=2).square().mean()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     square = error.square().mean()
-    loss = l1 + settings.square_weight * square + settings.gradient_weight * gradient + settings.kl_weight * kl
+    loss = l1 + settings.square_weight * square + settings.gradient_weight * gradient
+    loss = loss + settings.motion_weight * motion + settings.kl_weight * kl
     psnr = 10 * torch.log10(4 / square.clamp_min(1e-12))
-    metrics = {"l1": l1, "gradient": gradient, "kl": kl, "psnr": psnr}
+    metrics = {"l1": l1, "gradient": gradient, "motion": motion, "kl": kl, "psnr": psnr}
     return loss, {name: value.detach() for name, value in metrics.items()}
 
 
