@@ -206,7 +206,7 @@ class SamplingConfig:
     """Defaults of a preset's samplers.
 
     `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length. Of each prompt, `ar_guided_frames` code frames are drafted with guidance, or with None all.
+    length.
     """
 
     num_steps: int
@@ -216,7 +216,6 @@ class SamplingConfig:
     ar_temperature: float
     ar_top_k: int
     ar_guidance_scale: float
-    ar_guided_frames: int | None
 
 
 @dataclass(frozen=True)

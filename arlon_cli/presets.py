@@ -90,7 +90,6 @@ DIORAMA = ModelConfig(
         ar_temperature=0.8,
         ar_top_k=100,
         ar_guidance_scale=3.0,
-        ar_guided_frames=8,
     ),
     published=None,
 )
@@ -189,7 +188,6 @@ OPENSORA_V1_2 = ModelConfig(
         ar_temperature=1.0,
         ar_top_k=200,
         ar_guidance_scale=2.0,
-        ar_guided_frames=None,
     ),
     published=PublishedParts(
         text_encoder="DeepFloyd/t5-v1_1-xxl",

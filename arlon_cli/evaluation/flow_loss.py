@@ -60,7 +60,6 @@ def flow_cases(
             temperature=sampling.ar_temperature,
             top_k=sampling.ar_top_k,
             guidance_scale=sampling.ar_guidance_scale,
-            guided_frames=sampling.ar_guided_frames,
             null=(text[1], text_mask[1]),
             prefix=codes[:1],
             start_frame=1,

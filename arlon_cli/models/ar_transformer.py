@@ -37,14 +37,6 @@ class KVCache:
         self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
 
-    def keep_first(self) -> None:
-        """Leave the first row alone, in the memory of all."""
-        self.batch = 1
-        self.text_mask, self.text_mean = self.text_mask[:1], self.text_mean[:1]
-        self.step_bias = None if self.step_bias is None else self.step_bias[:1]
-        self._keys = [keys[:1] for keys in self._keys]
-        self._values = [values[:1] for values in self._values]
-
     def bias(self, count: int) -> Tensor | None:
         """What hides padding, and from each of the `count` tokens to come those after it; None where nothing is."""
         bias = None if self.step_bias is None else self.step_bias[..., : self.length + count]

@@ -29,12 +29,11 @@ def draft_spans(
         first = own_spans[0]
         drafted = draft(
             model,
-            [Span(*texts[span.prompt], span.num_frames, span.start - span.shot_start) for span in own_spans],
+            [Span(*texts[span.prompt], span.num_frames) for span in own_spans],
             seed=seed if own_seed is None else own_seed,
             temperature=config.ar_temperature,
             top_k=config.ar_top_k,
             guidance_scale=config.ar_guidance_scale,
-            guided_frames=config.ar_guided_frames,
             null=texts[""],
             prefix=torch.cat([past, *frames])[max(0, first.shot_start - 1) : first.start],
             start_frame=first.start,

@@ -14,17 +14,16 @@ _GUESSES = 3  # codes that a pass takes to stay as they were
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames after `num_drafted`."""
+    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames."""
 
     text: Tensor
     text_mask: Tensor
     num_frames: int
-    num_drafted: int = 0
 
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Draws a code from logits, of the prompt alone or, for guidance, of rows (prompt, null prompt)."""
+    """Draws a code from logits; `guidance_scale` other than 1 wants rows of (prompt, null prompt)."""
 
     codebook_size: int
     temperature: float
@@ -34,7 +33,7 @@ class _Sampler:
     def __call__(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """The code (1,) where the cumulative distribution of logits (1 or 2, vocabulary) passes `uniform` (1,)."""
         logits = logits[:, : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
-        if len(logits) == 2:
+        if self.guidance_scale != 1.0:
             logits = torch.lerp(logits[1], logits[0], self.guidance_scale)
         logits = logits.view(-1)
         if self.temperature == 0.0:
@@ -52,7 +51,6 @@ def draft(
     temperature: float,
     top_k: int,
     guidance_scale: float,
-    guided_frames: int | None = None,
     null: tuple[Tensor, Tensor] | None = None,
     prefix: Tensor | None = None,
     start_frame: int = 0,
@@ -60,9 +58,7 @@ def draft(
     """Draft the spans one after the other; yields a code frame (h, w) long at a time.
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
-    prompt; a scale of 1 needs none. Of a span, only the first `guided_frames` are guided, or all: later ones go on
-    from them, and guidance makes the likeliest code, that of the frame before, likelier still. `temperature` 0 takes
-    the likeliest code.
+    prompt; a scale of 1 needs none. `temperature` 0 takes the likeliest code.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5). Past
     the model's window the latest half of its frames stays. `start_frame` is the index in the video of the first frame
@@ -82,15 +78,12 @@ def draft(
     index = start_frame
     for span in spans:
         texts = [(span.text, span.text_mask)]
-        is_guided = guidance_scale != 1.0 and (guided_frames is None or span.num_drafted < guided_frames)
-        if null is not None and is_guided:
+        if null is not None and guidance_scale != 1.0:
             texts.append(null)
         cache = _start(model, texts, min(config.window_frames, len(context) + span.num_frames))
         context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
         for frame_of_span in range(span.num_frames):
             restart = frame_of_span == 0
-            if span.num_drafted + frame_of_span == guided_frames:
-                cache.keep_first()
             if len(context) == config.window_frames:
                 context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
                 restart = True

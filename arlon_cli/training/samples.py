@@ -90,7 +90,6 @@ class Samples:
             temperature=sampling.ar_temperature,
             top_k=sampling.ar_top_k,
             guidance_scale=sampling.ar_guidance_scale,
-            guided_frames=sampling.ar_guided_frames,
             null=(text[1], text_mask[1]),
         )
         return torch.stack(list(frames))[None]

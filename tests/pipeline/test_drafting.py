@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +15,10 @@ def test_drafting_in_parts_gives_the_same(tiny_checkpoint: Path, tiny_config: Mo
         name: (torch.randn(12, 16, generator=generator), torch.ones(12, dtype=torch.bool)) for name in ("", "a", "b")
     }
 
-    sampling = replace(tiny_config.sampling, ar_guided_frames=3)
-
     def run(*parts: list[CodeSpan]) -> torch.Tensor:
         past = torch.empty(0, 2, 2, dtype=torch.long)
         for spans in parts:
-            past = torch.cat([past, draft_spans(model, texts, spans, past, 3, sampling)])  # type: ignore[arg-type]
+            past = torch.cat([past, draft_spans(model, texts, spans, past, 3, tiny_config.sampling)])  # type: ignore[arg-type]
         return past
 
     whole = run([CodeSpan("a", 0, 0, 6), CodeSpan("b", 6, 6, 7)])

@@ -109,28 +109,6 @@ def test_guidance_of_one_is_no_guidance(model: ARTransformer, texts: Tensor) -> 
     assert torch.equal(nearly, alone)
 
 
-def test_after_the_guided_frames_the_draft_goes_on_without_guidance(model: ARTransformer, texts: Tensor) -> None:
-    partly = collect(model, span(texts[0], 9), null=null(texts), guided_frames=3)
-    assert torch.equal(partly[:3], collect(model, span(texts[0], 3), null=null(texts)))
-    rest = collect(model, span(texts[0], 6), guidance_scale=1.0, prefix=partly[:3], start_frame=3)
-    assert torch.equal(partly[3:], rest)
-    assert not torch.equal(partly, collect(model, span(texts[0], 9), null=null(texts)))
-
-
-@pytest.mark.parametrize("num_drafted", [1, 2, 3, 5])
-def test_guided_frames_count_from_where_the_span_begins(model: ARTransformer, texts: Tensor, num_drafted: int) -> None:
-    whole = collect(model, span(texts[0], 9), null=null(texts), guided_frames=3)
-    rest = collect(
-        model,
-        dataclasses.replace(span(texts[0], 9 - num_drafted), num_drafted=num_drafted),
-        null=null(texts),
-        guided_frames=3,
-        prefix=whole[:num_drafted],
-        start_frame=num_drafted,
-    )
-    assert torch.equal(rest, whole[num_drafted:])
-
-
 def test_greedy_draft_follows_the_guided_logits_of_the_whole_forward(model: ARTransformer, texts: Tensor) -> None:
     null_text, null_mask = null(texts)
     codes = collect(model, span(texts[0], 4), temperature=0.0, null=(null_text, null_mask))

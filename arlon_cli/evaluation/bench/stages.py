@@ -161,7 +161,6 @@ def measure_draft(
             temperature=config.sampling.ar_temperature,
             top_k=config.sampling.ar_top_k,
             guidance_scale=config.sampling.ar_guidance_scale,
-            guided_frames=config.sampling.ar_guided_frames,
             null=null,
         )
         for _ in frames:
