@@ -67,8 +67,8 @@ def write_clips(
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 latents.append(vae.encode(pixels.transpose(1, 2)).half().cpu())
         temporary = file.with_suffix(".tmp")
-        tensors = {"latents": torch.cat(latents), "seeds": torch.tensor(seeds), "starts": torch.tensor(starts)}
-        save_file(tensors, temporary)
+        places = {"seeds": torch.tensor(seeds), "starts": torch.tensor(starts)}
+        save_file({"latents": torch.cat(latents).contiguous(), **places}, temporary)
         temporary.replace(file)
 
 
