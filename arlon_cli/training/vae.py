@@ -32,7 +32,7 @@ DIORAMA_VAE = VAESettings(
 
 
 def vae_loss(vae: VideoVAE, pixels: Tensor, settings: VAESettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior, and the metrics l1, gradient, motion, kl, psnr (dB)."""
+    """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior; metrics: l1, gradient, motion, kl, psnr (dB)."""
     mean, logvar = (part.float() for part in vae.posterior(pixels))
     z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
     error = vae.reconstruct(z).float() - pixels
