@@ -87,6 +87,6 @@ def flow_loss(
         condition = condition_of(case)
         if condition is not None:
             condition = condition.expand(len(timestep), -1, -1, -1, -1)
-        network = as_network(dit, config, text, text_mask, condition)
+        network = as_network(dit, text, text_mask, condition, fps=config.fps, height=config.height, width=config.width)
         losses.append(RectifiedFlow().loss(network, x_0, noise, timestep).mean())
     return float(torch.stack(losses).mean())

@@ -61,7 +61,7 @@ def _network(
         features = torch.cat([features, unconditional])
         mask = torch.cat([mask, mask])  # as in training
         condition = None if condition is None else torch.cat([condition, condition])
-    return as_network(dit, config, features, mask, condition)
+    return as_network(dit, features, mask, condition, fps=config.fps, height=config.height, width=config.width)
 
 
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 
 _PIXELS = 8  # a side of what one latent position covers, in both presets' VAEs
@@ -62,26 +63,16 @@ def loss(
     x_mask = unmask(batch, latents.shape[2], config).to(device)
     dropped = (torch.rand(batch) < config.text_dropout).to(device)
     text = torch.where(dropped[:, None, None], model.unconditional_text.to(text.dtype), text)
-    fps, height, width = (
-        torch.tensor([float(value)], device=device)
-        for value in (config.fps, _PIXELS * latents.shape[3], _PIXELS * latents.shape[4])
+    network = as_network(
+        model,
+        text,
+        text_mask,
+        condition,
+        fps=config.fps,
+        height=_PIXELS * latents.shape[3],
+        width=_PIXELS * latents.shape[4],
+        condition_mask=guided.to(device),
     )
-
-    def network(x_t: Tensor, timestep: Tensor, x_mask: Tensor | None) -> Tensor:
-        v = model(
-            x_t,
-            timestep,
-            text,
-            fps=fps,
-            height=height,
-            width=width,
-            text_mask=text_mask,
-            x_mask=x_mask,
-            condition=condition,
-            condition_mask=guided.to(device),
-        )
-        return v[:, : x_t.shape[1]]  # what follows with `pred_sigma` is not trained
-
     losses = flow.loss(network, latents, torch.randn_like(latents), timestep.to(device), x_mask)
     mean = losses.mean()
     metrics = {"loss": mean.detach()}

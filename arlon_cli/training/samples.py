@@ -55,7 +55,9 @@ class Samples:
         for row in range(len(FAMILIES)):
             condition = vqvae.decode(self._draft(row, text_encoder, ar))[:, :, : config.segments.num_latents]
             text, text_mask = text_encoder.encode([self._caption(row)])
-            network = as_network(dit, config, text, text_mask, condition)
+            network = as_network(
+                dit, text, text_mask, condition, fps=config.fps, height=config.height, width=config.width
+            )
             noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(row)).to(device)
             z = flow.initial(noise, condition, sampling.start_timestep)
             timesteps = flow.timesteps(sampling.num_steps, sampling.start_timestep)

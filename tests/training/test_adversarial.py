@@ -1,38 +1,28 @@
 """The decoder against a discriminator: what each of the two learns from, and that the codes stay."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from arlon_cli.config import LatentVQVAEConfig, VideoVAEConfig
+from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training.adversarial import PatchDiscriminator, loss
 
-CONFIG = LatentVQVAEConfig(
-    latent_channels=3,
-    ratio=(2, 2, 2),
-    width=16,
-    num_res_blocks=1,
-    num_refine_blocks=1,
-    num_heads=2,
-    codebook_size=16,
-    codebook_dim=8,
-)
-
-
 Parts = tuple[LatentVQVAE, VideoVAE, PatchDiscriminator, Tensor, Tensor]
 
 
-def parts() -> Parts:
+@pytest.fixture
+def parts(tiny_config: ModelConfig) -> Parts:
     torch.manual_seed(0)
-    vae = VideoVAE(VideoVAEConfig(latent_channels=3, widths=(8, 8, 8), num_res_blocks=1)).requires_grad_(False)
-    vqvae, discriminator = LatentVQVAE(CONFIG), PatchDiscriminator(8)
-    latents = torch.randn(2, 3, 4, 4, 4)
-    return vqvae, vae, discriminator, latents, vqvae.encode(latents)
+    assert isinstance(tiny_config.video_vae, VideoVAEConfig)
+    vae, vqvae = VideoVAE(tiny_config.video_vae).requires_grad_(False), LatentVQVAE(tiny_config.latent_vqvae)
+    latents = torch.randn(2, 4, 4, 4, 4)
+    return vqvae, vae, PatchDiscriminator(8), latents, vqvae.encode(latents)
 
 
-def test_the_decoder_and_the_discriminator_learn_and_the_encoder_does_not() -> None:
-    vqvae, vae, discriminator, latents, codes = parts()
+def test_the_decoder_and_the_discriminator_learn_and_the_encoder_does_not(parts: Parts) -> None:
+    vqvae, vae, discriminator, latents, codes = parts
     value, _ = loss(vqvae, vae, discriminator, latents, codes)
     value.backward()
     for module in (vqvae.decoder, discriminator):
@@ -40,8 +30,8 @@ def test_the_decoder_and_the_discriminator_learn_and_the_encoder_does_not() -> N
     assert all(p.grad is None for p in vqvae.encoder.parameters())
 
 
-def test_the_discriminator_learns_from_the_hinge_alone() -> None:
-    vqvae, vae, discriminator, latents, codes = parts()
+def test_the_discriminator_learns_from_the_hinge_alone(parts: Parts) -> None:
+    vqvae, vae, discriminator, latents, codes = parts
     value, _ = loss(vqvae, vae, discriminator, latents, codes)
     value.backward()
     pixels = [vae.decode(torch.cat([part, part])).detach() for part in (latents, vqvae.decode(codes))]
@@ -53,9 +43,9 @@ def test_the_discriminator_learns_from_the_hinge_alone() -> None:
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def learn(what: str, metric: str) -> list[float]:
+def learn(parts: Parts, what: str, metric: str) -> list[float]:
     """A metric over sixty steps of the decoder or the discriminator alone."""
-    vqvae, vae, discriminator, latents, codes = parts()
+    vqvae, vae, discriminator, latents, codes = parts
     learner = {"decoder": vqvae.decoder, "discriminator": discriminator}[what]
     optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3)
     found = []
@@ -68,12 +58,12 @@ def learn(what: str, metric: str) -> list[float]:
     return found
 
 
-def test_a_discriminator_learns_to_tell_blurred_from_sharp() -> None:
-    found = learn("discriminator", "discriminator")
+def test_a_discriminator_learns_to_tell_blurred_from_sharp(parts: Parts) -> None:
+    found = learn(parts, "discriminator", "discriminator")
     assert found[0] > 1.8
     assert found[-1] < 0.5 * found[0]
 
 
-def test_a_decoder_is_pulled_towards_the_latents() -> None:
-    found = learn("decoder", "mse")
+def test_a_decoder_is_pulled_towards_the_latents(parts: Parts) -> None:
+    found = learn(parts, "decoder", "mse")
     assert found[-1] < 0.8 * found[0]

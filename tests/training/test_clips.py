@@ -1,10 +1,14 @@
 import itertools
 import random
+from pathlib import Path
 
+import pytest
 import torch
 
-from arlon_cli.dioramas import Scene, sample_scene
-from arlon_cli.training.clips import LatentClips, code_windows
+from arlon_cli.config import ModelConfig, VideoVAEConfig
+from arlon_cli.dioramas import Scene, mentioned, render, sample_scene
+from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.training.clips import LatentClips, code_windows, read_clips, write_clips
 
 FRAMES = 8  # to a code frame
 
@@ -34,3 +38,50 @@ def test_windows_lie_within_one_state_but_for_a_frame_that_is_given() -> None:
             assert given == (span.start > 0 and begin < span.start + 36)  # a second and a half
             seen.add((window, given))
     assert seen == {(2, 0), (2, 1), (5, 0), (5, 1)}
+
+
+@pytest.mark.parametrize("length", [16, 160])
+def test_clips_are_their_scenes_at_one_state_or_whole(tmp_path: Path, tiny_config: ModelConfig, length: int) -> None:
+    torch.manual_seed(0)
+    assert isinstance(tiny_config.video_vae, VideoVAEConfig)
+    vae = VideoVAE(tiny_config.video_vae).eval()
+    write_clips(
+        vae,
+        tmp_path,
+        num_frames=160,
+        length=length,
+        image_size=16,
+        first=7,
+        seconds=1e9,
+        most=8,
+        device=torch.device("cpu"),
+        precision=torch.float32,
+        stop=lambda: False,
+    )
+    clips = read_clips(tmp_path, 160, torch.device("cpu"))
+    assert [scene.seed for scene in clips.scenes] == list(range(7, 15))
+    assert any(clips.starts) == (length < 160)
+    for scene, start, latents in zip(clips.scenes, clips.starts, clips.latents, strict=True):
+        if length < 160:
+            assert any(span.settled <= start and start + length <= span.end for span in scene.spans)
+        frames = render([scene], torch.arange(start, start + length), 16, torch.device("cpu"))
+        with torch.inference_mode():
+            expected = vae.encode(frames.transpose(1, 2) * 2 - 1)[0].half()
+        assert torch.equal(latents, expected)
+
+
+def test_a_start_is_told_by_the_state_that_it_shows() -> None:
+    some = scenes()
+    starts = [scene.spans[index % 2].settled for index, scene in enumerate(some)]
+    clips = LatentClips(torch.empty(0), some, starts)
+    codes = torch.arange(4)[:, None].expand(4, 2)[:, :, None, None]
+    prompts, windows, num_given = code_windows(
+        codes, clips, batch=40, window=2, frames_per_code=FRAMES, draw=random.Random(0)
+    )
+    assert not num_given.any()  # all look as they are told
+    told = {(clip, prompt) for clip, prompt in zip(windows[:, 0, 0, 0].tolist(), prompts, strict=True)}
+    states = [scene.spans[index % 2].attributes for index, scene in enumerate(some)]
+    other = [scene.spans[1 - index % 2].attributes for index, scene in enumerate(some)]
+    assert {clip for clip, _ in told} == set(range(4))
+    for clip, prompt in told:
+        assert len(mentioned(prompt, states[clip])) >= len(mentioned(prompt, other[clip]))

@@ -1,5 +1,7 @@
 """Training the video VAE: one batch is learnt, and the statistics are those of all batches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,6 +35,18 @@ def test_one_batch_is_learnt() -> None:
     assert values[-1] < 0.6 * values[0]
     assert metrics[-1]["psnr"] > metrics[0]["psnr"] + 3
     assert metrics[-1]["l1"] < metrics[0]["l1"]
+
+
+def test_motion_counts() -> None:
+    torch.manual_seed(0)
+    vae, pixels = VideoVAE(CONFIG), smooth_pixels(0)
+    found = []
+    for settings in (DIORAMA_VAE, replace(DIORAMA_VAE, motion_weight=0.0)):
+        torch.manual_seed(1)
+        found.append(vae_loss(vae, pixels, settings))
+    (counted, metrics), (without, _) = found
+    assert metrics["motion"] > 0
+    assert (counted - without).item() == pytest.approx(DIORAMA_VAE.motion_weight * metrics["motion"].item(), rel=1e-3)
 
 
 def test_autocast_to_bfloat16_stays_near() -> None:
