@@ -30,6 +30,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "seed": ((int,), "a whole number"),
     "steps": ((int,), "a whole number"),
     "guidance": (_NUMBER, "a number"),
+    "reuse": (_NUMBER, "a number"),
     "codes": ((str,), "text"),
     "image": ((str,), "text"),
     "no_ar": ((bool,), "true or false"),
@@ -65,6 +66,7 @@ def batch(
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    reuse: options.Reuse = None,
     no_ar: options.NoAR = False,
     size: options.Size = None,
     fps: options.Fps = None,
@@ -93,7 +95,7 @@ def batch(
     """
     from arlon_cli.storage.weights import find_weights
 
-    options.check_sampling(seed, steps, guidance)
+    options.check_sampling(seed, steps, guidance, reuse)
     options.check_modes(no_ar, preview)
     if overwrite and skip_existing:
         raise InputError("Give either --overwrite or --skip-existing.")
@@ -104,6 +106,7 @@ def batch(
         seed=seed or 0,
         steps=steps,
         guidance=guidance,
+        reuse=reuse,
         use_ar=not no_ar,
         redo=(),
         preview=preview,
@@ -242,6 +245,7 @@ class _Reader:
             seed=values.get("seed", common.seed),
             steps=values.get("steps", common.steps),
             guidance=values.get("guidance", common.guidance),
+            reuse=values.get("reuse", common.reuse),
             use_ar=not values.get("no_ar", not common.use_ar),
             redo=tuple(values.get("redo", ())),
             preview=values.get("preview", common.preview),
@@ -250,7 +254,7 @@ class _Reader:
             codes=_existing(values.get("codes")),
             image=_existing(values.get("image")),
         )
-        options.check_sampling(chosen.seed, chosen.steps, chosen.guidance, dashes="")
+        options.check_sampling(chosen.seed, chosen.steps, chosen.guidance, chosen.reuse, dashes="")
         options.check_modes(not chosen.use_ar, chosen.preview, chosen.codes)
         shots = tuple(prompt_shots(values["prompt"], frames, seconds, self.fps, chosen.codes))
         name = values.get("output", options.default_name(shots[0].prompt, chosen.seed))

@@ -97,7 +97,7 @@ def evaluate(
         raise InputError("Name videos or folders to evaluate, or else give --heldout or --suite paper.")
     if suite is None and (only or results is not None or training_steps is not None):
         raise InputError("--only, --results and --training-steps are for --suite.")
-    options.check_sampling(seed, None, None)
+    options.check_sampling(seed)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event = printer(quiet)
     if export_vbench is not None:

@@ -39,6 +39,7 @@ def extend(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance; 1 is none.  [default: the video's]")
     ] = None,
+    reuse: options.Reuse = None,
     no_ar: options.NoAR = False,
     output: Annotated[
         Path | None,
@@ -66,7 +67,7 @@ def extend(
     left out.
     """
     start = time.monotonic()
-    options.check_sampling(seed, steps, guidance)
+    options.check_sampling(seed, steps, guidance, reuse)
     if frames is not None and seconds is not None:
         raise InputError("Give either --frames or --seconds.")
     if last:
@@ -83,7 +84,9 @@ def extend(
         raise InputError(f"{path} is the video to extend; it is never overwritten: give another -o.")
     try:
         with Console(verbose - quiet) as console:
-            wish = Wish(video, prompt, frames, seconds, seed, steps, guidance, no_ar, model, device, dtype, offload)
+            wish = Wish(
+                video, prompt, frames, seconds, seed, steps, guidance, reuse, no_ar, model, device, dtype, offload
+            )
             result = _extend(wish, path, console, metadata=not no_metadata)
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -103,6 +106,7 @@ class Wish:
     seed: int | None
     steps: int | None
     guidance: float | None
+    reuse: float | None
     no_ar: bool
     model: str
     device: str
@@ -199,6 +203,7 @@ def _choose(
         num_steps=before.num_steps if wish.steps is None else wish.steps,
         guidance_scale=before.guidance_scale if wish.guidance is None else wish.guidance,
         use_ar=before.use_ar and not wish.no_ar,
+        reuse=before.reuse if wish.reuse is None else wish.reuse,
     )
     if made is not None and not made.preview:
         extension = None

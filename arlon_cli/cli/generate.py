@@ -25,6 +25,7 @@ def generate(
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    reuse: options.Reuse = None,
     codes: options.Codes = None,
     image: options.Image = None,
     no_ar: options.NoAR = False,
@@ -52,7 +53,7 @@ def generate(
     from arlon_cli.cli.render import RenderOptions, RunOptions, render
     from arlon_cli.storage.weights import find_weights
 
-    options.check_sampling(seed, steps, guidance)
+    options.check_sampling(seed, steps, guidance, reuse)
     options.check_modes(no_ar, preview, codes)
     folder = find_weights(model)
     config = wanted_config(folder, size, fps)
@@ -65,6 +66,7 @@ def generate(
         seed=seed or 0,
         steps=steps,
         guidance=guidance,
+        reuse=reuse,
         use_ar=not no_ar,
         redo=tuple(redo or ()),
         preview=preview,

@@ -46,6 +46,7 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
         return f"{making} && {shlex.join([*extend, '--', earlier.name, last.prompt])}"
     settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}"]
     settings += ["--dtype", made.dtype, *([] if made.use_ar else ["--no-ar"])]
+    settings += ["--reuse", f"{made.reuse:g}"] if made.reuse else []
     settings += [word for number in made.redo for word in ("--redo", str(number))]
     settings += ["--codes", made.codes] if made.codes else []
     settings += ["--image", made.image] if made.image else []
@@ -98,6 +99,7 @@ def _video_facts(file: Path) -> dict[str, Any]:
         "dtype": made.dtype,
     }
     facts |= {name: value for name, value in (("image", made.image), ("extends", made.extends)) if value}
+    facts |= {"reuse": made.reuse} if made.reuse else {}
     facts |= {"redo": ", ".join(map(str, made.redo))} if made.redo else {}
     for number, shot in enumerate(made.shots, start=1):
         name = "prompt" if len(made.shots) == 1 else f"shot_{number}"

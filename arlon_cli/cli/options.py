@@ -23,6 +23,15 @@ Guidance = Annotated[
         help="Classifier-free guidance; 1 is none.  [default: the model's]",
     ),
 ]
+Reuse = Annotated[
+    float | None,
+    typer.Option(
+        "--reuse",
+        metavar="SHARE",
+        help="Repeat the last step's velocity until the latents changed by this share, as 0.1: faster with many "
+        "steps, at some cost.  [default: 0, never]",
+    ),
+]
 Codes = Annotated[
     Path | None, typer.Option("--codes", help="Codes of a clip (`arlon encode`) to render instead of a draft.")
 ]
@@ -94,9 +103,16 @@ Model = Annotated[
 _NAME_BYTES = 120
 
 
-def check_sampling(seed: int | None, steps: int | None, guidance: float | None, *, dashes: str = "--") -> None:
+def check_sampling(
+    seed: int | None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    reuse: float | None = None,
+    *,
+    dashes: str = "--",
+) -> None:
     """Raises InputError for a value out of its range; None stands for a default."""
-    for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance)):
+    for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance), ("reuse", reuse)):
         low, high = RANGES[name]
         if value is not None and not low <= value <= high:
             raise InputError(f"{dashes}{name} is {value}; it lies between {low} and {high}.")

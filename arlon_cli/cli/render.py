@@ -26,6 +26,7 @@ class RenderOptions:
     seed: int
     steps: int | None
     guidance: float | None
+    reuse: float | None
     use_ar: bool
     redo: tuple[int, ...]
     preview: bool
@@ -91,6 +92,7 @@ def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions)
         guidance_scale=sampling.guidance_scale if options.guidance is None else options.guidance,
         use_ar=options.use_ar,
         redo=options.redo,
+        reuse=options.reuse or 0.0,
     )
     num_frames = sum(shot.num_frames for shot in shots)
     reference = read_reference(pipeline, options.codes, options.image, num_frames, settings.use_ar)

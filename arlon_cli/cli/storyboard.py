@@ -15,6 +15,7 @@ def storyboard(
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    reuse: options.Reuse = None,
     no_ar: options.NoAR = False,
     redo: options.Redo = None,
     size: options.Size = None,
@@ -55,7 +56,7 @@ def storyboard(
     from arlon_cli.pipeline.storyboard import parse_storyboard, read_storyboard
     from arlon_cli.storage.weights import find_weights
 
-    options.check_sampling(seed, steps, guidance)
+    options.check_sampling(seed, steps, guidance, reuse)
     options.check_modes(no_ar, preview)
     folder = find_weights(model)
     config = wanted_config(folder, size, fps)
@@ -75,6 +76,7 @@ def storyboard(
         seed=seed,
         steps=steps,
         guidance=guidance,
+        reuse=reuse,
         use_ar=not no_ar,
         redo=tuple(redo or ()),
         preview=preview,

@@ -80,7 +80,7 @@ def diorama(
     quiet: options.Quiet = False,
 ) -> None:
     """Train every part of the embedded model on the dioramas, within a budget of time; prints the checkpoint's path."""
-    options.check_sampling(seed, None, None)
+    options.check_sampling(seed)
     if not (math.isfinite(minutes) and minutes > 0):
         raise InputError(f"--minutes is {minutes}; it is a positive number.")
     from arlon_cli.models.device import resolve_device, resolve_dtype
@@ -212,7 +212,7 @@ def _train(
     size: list[str] | None = None,
     checkpoint_layers: bool | None = None,
 ) -> None:
-    options.check_sampling(seed, None, None)
+    options.check_sampling(seed)
     for name, value in {"--steps": steps, "--batch": batch, "--micro-batch": micro_batch, "--lr": lr}.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value:g}; it is a positive number.")

@@ -1,7 +1,8 @@
 """The causal 3-D VAE of the `diorama` preset: 4 frames and 8×8 pixels to one latent position, in one pass or streamed.
 
 Encoder and decoder are each the sum of a linear map of 4×8×8 patches, started as their principal components, and a
-small network that works at a quarter of the resolution and below and adds what the linear map misses.
+small network that works at a quarter of the resolution and below and adds what the linear map misses. What the
+decoder draws glides from one latent to the next: left to itself, it shows the same frame four times, and jumps.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,13 +38,14 @@ class VideoVAE(nn.Module):
         self.linear_decoder = Upsample(channels, 3, _PATCH)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.glide = Glide(self.temporal_ratio)
         self.register_buffer("shift", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
     @property
     def decoder_context(self) -> int:
-        """Latents before a chunk, of one, that its frames depend on: two frames a block, at 1, 2 and 4 to a latent."""
-        return -(-self.config.num_res_blocks * 7 // 2)
+        """Latents before a chunk that its frames depend on: two frames a block, at 1, 2 and 4 to one, and a glide."""
+        return -(-self.config.num_res_blocks * 7 // 2) + 1
 
     def posterior(self, pixels: Tensor, stream: Stream | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | pixels), (B, C, T/4, H/8, W/8) each, not normalised.
@@ -63,7 +65,7 @@ class VideoVAE(nn.Module):
     def reconstruct(self, z: Tensor, stream: Stream | None = None) -> Tensor:
         """Pixels (B, 3, 4T, 8H, 8W) of latents (B, C, T, H, W) that are not normalised; not clamped."""
         z = z.movedim(1, -1)
-        return (self.linear_decoder(z) + self.decoder(z, stream)).movedim(-1, 1)
+        return self.glide(self.linear_decoder(z) + self.decoder(z, stream), stream).movedim(-1, 1)
 
     def encode(self, pixels: Tensor, stream: Stream | None = None) -> Tensor:
         """Latents (B, C, T/4, H/8, W/8): the posterior's mean, normalised. Raises InputError as `posterior` does."""
@@ -179,6 +181,30 @@ class ResBlock(nn.Module):
         frames = F.silu(self.norm_space(x)).flatten(0, 1)  # (B·T, H, W, C)
         y = self.space(frames.movedim(-1, 1)).movedim(1, -1).unflatten(0, x.shape[:2])
         return x + self.time(F.silu(self.norm_time(y)), stream)
+
+
+class Glide(nn.Module):
+    """Frames (B, r·T, ...) in groups of `ratio`, without the jumps between the groups.
+
+    A group's own mean step, taken back from its first frame, tells where the group before should have ended; what is
+    missing there is added to frame j (1 to r) as a share 1 - j/r. So a group of equal frames becomes an even way from
+    the group before, and groups that go on from each other stay, as the first group does.
+    """
+
+    def __init__(self, ratio: int) -> None:
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, frames: Tensor, stream: Stream | None = None) -> Tensor:
+        groups = frames.unflatten(1, (-1, self.ratio))
+        first, last = groups[:, :, :1], groups[:, :, -1:]
+        begun = first - (last - first) / (self.ratio - 1)
+        ended = begun[:, :1] if stream is None else stream.get(self, begun[:, :1])
+        if stream is not None:
+            stream[self] = last[:, -1:].clone()
+        missing = torch.cat([ended, last[:, :-1]], dim=1) - begun
+        share = 1 - torch.arange(1, self.ratio + 1, device=frames.device, dtype=frames.dtype) / self.ratio
+        return (groups + share.view(-1, 1, 1, 1) * missing).flatten(1, 2)
 
 
 def _run(layers: nn.ModuleList, x: Tensor, stream: Stream | None) -> Tensor:

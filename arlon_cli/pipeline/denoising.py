@@ -10,6 +10,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.pipeline.segments import Job, derived_seed
 from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, Network, RectifiedFlow
+from arlon_cli.sampling.reuse import Reuse
 
 
 def denoise(
@@ -38,8 +39,9 @@ def denoise(
     if given is not None and segment.overlap:
         z = torch.cat([given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2)
         x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]
+    network = _network(dit, config, text, condition, job.guidance_scale)
     return flow.sample(
-        _network(dit, config, text, condition, job.guidance_scale),
+        Reuse(network, job.reuse) if job.reuse else network,
         z,
         flow.timesteps(job.num_steps, start),
         guidance_scale=job.guidance_scale,

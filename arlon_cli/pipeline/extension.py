@@ -58,6 +58,7 @@ def last_settings(made: VideoMetadata) -> Settings:
         num_steps=made.num_steps if last.num_steps is None else last.num_steps,
         guidance_scale=made.guidance_scale if last.guidance_scale is None else last.guidance_scale,
         use_ar=made.use_ar,
+        reuse=made.reuse,
     )
 
 
@@ -67,7 +68,7 @@ def extend_plan(made: VideoMetadata, prompt: str, num_frames: int) -> Extension:
     The video started from its prompts alone.
     """
     shots = tuple(Shot(**asdict(shot)) for shot in made.shots)
-    settings = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar, made.redo)
+    settings = Settings(made.seed, made.num_steps, made.guidance_scale, made.use_ar, made.redo, reuse=made.reuse)
     first_frame = sum(shot.num_frames for shot in shots)
     added = replace(shots[-1].more(num_frames), prompt=prompt)
     return Extension((*shots, added), settings, NO_REFERENCE, first_frame, "plan")

@@ -113,6 +113,7 @@ class Pipeline:
             last_latents=self.last_latents(shots, settings, reference),
             num_frames=sum(shot.num_frames for shot in shots),
             redo=settings.redo,
+            reuse=settings.reuse,
         )
 
     def last_latents(self, shots: Sequence[Shot], settings: Settings, reference: Reference = NO_REFERENCE) -> str:
@@ -386,6 +387,7 @@ class Pipeline:
             steps=settings.num_steps,
             guided=settings.guidance_scale != 1.0,
             ar=settings.use_ar,
+            reuse=settings.reuse,
         )
 
     @property

@@ -38,7 +38,8 @@ class Settings:
     """How to render: what a user may set, with the preset's defaults filled in.
 
     `redo` names segments of the video, from 1, that take other noise than the seed's; named n times, the nth other.
-    With `reschedule_noise`, later segments take the first one's noise, shuffled, as FreeNoise does.
+    With `reschedule_noise`, later segments take the first one's noise, shuffled, as FreeNoise does. Steps repeat what
+    the DiT said until x_t has changed by `reuse`; 0 asks it at each.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Settings:
     use_ar: bool
     redo: tuple[int, ...] = ()
     reschedule_noise: bool = False
+    reuse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Job:
     codes_key: str
     latents_key: str
     reschedule_noise: bool = False
+    reuse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,11 @@ def plan_jobs(
     """
     ratio, chunk = config.latent_vqvae.ratio[0], config.video_vae.chunk
     common = {"model": digest, "dtype": dtype, "size": [config.width, config.height], "seed": scene_seed}
-    unusual: dict[str, int] = {}  # what only stands in keys where it is not as usual
+    unusual: dict[str, float] = {}  # what only stands in keys where it is not as usual
     if settings.reschedule_noise:
         unusual["rescheduled"] = True
+    if settings.reuse:
+        unusual["reuse"] = settings.reuse
     if fps is not None:
         unusual["fps"] = fps
     jobs: list[Job] = []
@@ -158,6 +163,7 @@ def plan_jobs(
                     codes_key,
                     latents_key,
                     settings.reschedule_noise,
+                    settings.reuse,
                 )
             )
         done = max(done, num_latents)

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from arlon_cli.errors import InputError
 
 MAX_FRAMES = 10_000_000
-RANGES: dict[str, tuple[int, int]] = {"seed": (0, 2**63 - 1), "steps": (1, 1000), "guidance": (0, 100), "fps": (1, 60)}
+RANGES: dict[str, tuple[int, int]] = {
+    "seed": (0, 2**63 - 1),
+    "steps": (1, 1000),
+    "guidance": (0, 100),
+    "reuse": (0, 1),
+    "fps": (1, 60),
+}
 _MAX_PROMPT = 5000
 _SHORTEST_SHOT = 8
 

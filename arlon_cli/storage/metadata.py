@@ -46,6 +46,7 @@ class VideoMetadata:
     extends: str = ""
     redo: tuple[int, ...] = ()
     preview: bool = False
+    reuse: float = 0.0
 
     def to_json(self) -> str:
         return json.dumps({"arlon": asdict(self)}, ensure_ascii=False, separators=(",", ":"))

@@ -35,7 +35,7 @@ def test_prompts_a_line(tiny_checkpoint: Path, here: Path, capsys: pytest.Captur
 
 def test_jobs_a_line(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs: list[dict[str, object]] = [
-        {"prompt": "a hill", "frames": 9, "seed": 5, "steps": 3, "guidance": 2},
+        {"prompt": "a hill", "frames": 9, "seed": 5, "steps": 3, "guidance": 2, "reuse": 0.2},
         {"prompt": "sea", "seconds": 0.5, "no_ar": True, "no_metadata": True, "sheet": True, "output": "x.mp4"},
         {"prompt": "snow", "frames": 30, "redo": [2], "preview": True},
     ]
@@ -43,7 +43,7 @@ def test_jobs_a_line(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFi
     assert batch(tiny_checkpoint, "jobs.jsonl", "--steps", "1", "-o", "out") == 0
     made = read_metadata(here / "out" / "a-hill-5.mp4")
     assert made is not None
-    assert (made.num_steps, made.guidance_scale) == (3, 2.0)
+    assert (made.num_steps, made.guidance_scale, made.reuse) == (3, 2.0, 0.2)
     assert probe(here / "out" / "x.mp4").num_frames == 12
     assert probe(here / "out" / "x.mp4").comment == ""
     made = read_metadata(here / "out" / "snow-0.mp4")

@@ -76,10 +76,11 @@ def test_sizes(tiny_config: ModelConfig, size: tuple[int, int], expected: tuple[
 
 @pytest.mark.parametrize("num_frames", [20, 44, 32])  # ends of whole segments: 20 + 12 k
 def test_extended_from_the_store_equals_a_longer_video(cli: Cli, here: Path, num_frames: int) -> None:
-    cli.generate(num_frames, "short.mp4")
+    settings = ("--steps", "4", "--reuse", "0.3")
+    cli.generate(num_frames, "short.mp4", *settings)
     result = cli.extend("short.mp4", "--frames", "30")
     assert (result["from"], result["copied"], result["num_frames"]) == ("plan", True, num_frames + 30)
-    cli.generate(num_frames + 30, "long.mp4")
+    cli.generate(num_frames + 30, "long.mp4", *settings)
     short, extended, long = (pixels(here / name) for name in ("short.mp4", "short-extended.mp4", "long.mp4"))
     assert np.array_equal(extended[:num_frames], short)
     assert np.abs(extended.astype(int) - long).mean() < 1.5  # the same, but for the encoder, which starts anew

@@ -106,6 +106,20 @@ def test_info_gives_the_command_that_makes_it_again(
     assert (here / "clip.mp4").read_bytes() == (here / "again.mp4").read_bytes()
 
 
+def test_reuse_is_another_video_and_recorded(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--frames", "9", "--no-ar", "--steps", "8", "-q"]
+    assert generate(tiny_checkpoint, *common, "-o", "all.mp4") == 0
+    assert generate(tiny_checkpoint, *common, "--reuse", "0.5", "-o", "some.mp4") == 0
+    assert (here / "all.mp4").read_bytes() != (here / "some.mp4").read_bytes()
+    capsys.readouterr()
+    assert run(["info", "some.mp4", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["reuse"] == 0.5
+    assert "--reuse 0.5" in facts["again"]
+
+
 def test_another_rate(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate(tiny_checkpoint, "--seconds", "2", "--fps", "12", "--preview", "-o", "clip.mp4", "--json") == 0
     result = json.loads(capsys.readouterr().out)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from arlon_cli.config import VideoVAEConfig
 from arlon_cli.errors import InputError
-from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.models.video_vae import Glide, VideoVAE
 from arlon_cli.presets import DIORAMA
 
 CONFIG = VideoVAEConfig(latent_channels=6, widths=(8, 12, 16), num_res_blocks=1)
@@ -84,6 +84,19 @@ def test_two_streams_at_once_do_not_meet(vae: VideoVAE) -> None:
     both = zip(vae.decode_stream(one.split(1, dim=2)), vae.decode_stream(other.split(1, dim=2)), strict=True)
     for expected, (found, _) in zip(alone, both, strict=True):
         assert torch.equal(expected, found)
+
+
+def test_equal_frames_become_an_even_way_from_the_group_before() -> None:
+    pictures = torch.randn(2, 3, 1, 2, 2, 3)
+    frames = Glide(4)(pictures.expand(-1, -1, 4, -1, -1, -1).flatten(1, 2))
+    assert torch.equal(frames[:, :4], pictures[:, 0].expand(-1, 4, -1, -1, -1))
+    steps = frames[:, 3:].diff(dim=1).unflatten(1, (2, 4))
+    torch.testing.assert_close(steps, pictures.diff(dim=1).expand_as(steps) / 4)
+
+
+def test_even_motion_stays_as_it_is() -> None:
+    motion = torch.randn(2, 1, 2, 2, 3) + torch.arange(12.0).view(1, 12, 1, 1, 1) * torch.randn(2, 1, 2, 2, 3)
+    torch.testing.assert_close(Glide(4)(motion), motion)
 
 
 @torch.no_grad()
