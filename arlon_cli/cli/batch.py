@@ -84,6 +84,7 @@ def batch(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
+    compile_dit: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of paths.")] = False,
     quiet: options.Quiet = False,
@@ -119,7 +120,9 @@ def batch(
     verbosity = verbose - quiet
     try:
         with Console(verbosity) as console:
-            pipeline = open_pipeline(checkpoint, device, dtype, console, config=config, offload=offload)
+            pipeline = open_pipeline(
+                checkpoint, device, dtype, console, config=config, offload=offload, compile_dit=compile_dit
+            )
             failed = _render_all(pipeline, jobs, folder, console, as_json, skip_existing)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped: what is done is kept.") from error

@@ -55,6 +55,7 @@ def extend(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
+    compile_dit: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -85,7 +86,20 @@ def extend(
     try:
         with Console(verbose - quiet) as console:
             wish = Wish(
-                video, prompt, frames, seconds, seed, steps, guidance, reuse, no_ar, model, device, dtype, offload
+                video,
+                prompt,
+                frames,
+                seconds,
+                seed,
+                steps,
+                guidance,
+                reuse,
+                no_ar,
+                model,
+                device,
+                dtype,
+                offload,
+                compile_dit,
             )
             result = _extend(wish, path, console, metadata=not no_metadata)
     except KeyboardInterrupt as error:
@@ -112,6 +126,7 @@ class Wish:
     device: str
     dtype: str
     offload: bool
+    compile_dit: bool
 
 
 def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict[str, object]:
@@ -144,7 +159,9 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     width, height = result_size(info, config)
 
     dtype = made.dtype if made is not None and wish.dtype == "auto" else wish.dtype
-    pipeline = open_pipeline(folder, wish.device, dtype, console, config=config, offload=wish.offload)
+    pipeline = open_pipeline(
+        folder, wish.device, dtype, console, config=config, offload=wish.offload, compile_dit=wish.compile_dit
+    )
     num_rendered = math.ceil(num_new * config.fps / fps)
     extension = _choose(wish, info, made, pipeline, console, Shot(shot.prompt, num_rendered))
     if (width, height) != (info.width, info.height):

@@ -42,6 +42,7 @@ def generate(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
+    compile_dit: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -76,7 +77,7 @@ def generate(
         codes=codes,
         image=image,
     )
-    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload)
+    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload, compile_dit)
     render(folder, shots, path, chosen, run)
 
 

@@ -60,6 +60,10 @@ Fps = Annotated[
 Offload = Annotated[
     bool, typer.Option("--offload", help="Move parts of the model that rest to the CPU's memory, for small GPUs.")
 ]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the diffusion Transformer (torch.compile): slow to start, then faster."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

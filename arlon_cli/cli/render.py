@@ -48,6 +48,7 @@ class RunOptions:
     verbosity: int
     dry_run: bool
     offload: bool
+    compile_dit: bool
 
 
 def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:
@@ -55,7 +56,13 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
     try:
         with Console(run.verbosity) as console:
             pipeline = open_pipeline(
-                checkpoint_folder, run.device, run.dtype, console, config=run.config, offload=run.offload
+                checkpoint_folder,
+                run.device,
+                run.dtype,
+                console,
+                config=run.config,
+                offload=run.offload,
+                compile_dit=run.compile_dit,
             )
             if run.dry_run:
                 result = plan_video(pipeline, shots, options)

@@ -1,6 +1,6 @@
 """The parts of a model at work: loaded when they are first needed, and with `offload` resting off the device."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,22 @@ _RESTING = ("ar", "dit", "video_vae")  # the others are small, or not kept
 
 
 class Parts:
-    """Parts of a checkpoint on a device. With `offload`, one large part at most is there, and the others rest."""
+    """Parts of a checkpoint on a device, each given to `prepare` when it was loaded to be kept.
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, offload: bool) -> None:
+    With `offload`, one large part at most is on the device, and the others rest.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        offload: bool,
+        prepare: Callable[[str, nn.Module], None] = lambda name, part: None,
+    ) -> None:
         self.checkpoint, self.device, self.dtype, self.offload = checkpoint, device, dtype, offload
+        self.prepare = prepare
         self.on_device: set[str] = set()
         self._loaded: dict[str, nn.Module] = {}
 
@@ -26,6 +38,7 @@ class Parts:
                 self._loaded[name].to(self.device)
             else:
                 self._loaded[name] = self.checkpoint.load(name, self.device, self.dtype)
+                self.prepare(name, self._loaded[name])
             self.on_device.add(name)
         return self._loaded[name]
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from arlon_cli import __version__
 from arlon_cli.config import ModelConfig, PublishedT5Config
@@ -20,6 +20,7 @@ from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.pipeline.compiling import compile_forward
 from arlon_cli.pipeline.denoising import denoise
 from arlon_cli.pipeline.drafting import Texts, draft_spans
 from arlon_cli.pipeline.parts import Parts
@@ -40,7 +41,8 @@ _DRAFTING = ("latent_vqvae", "ar", "injection")
 class Pipeline:
     """Renders shots with the model of a checkpoint, at its own size and rate or those of `config`, else the same.
 
-    Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work.
+    Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work. With
+    `compile_dit`, `torch.compile` makes the DiT's kernels, which takes a minute and is worth it for many steps.
     """
 
     def __init__(
@@ -52,14 +54,20 @@ class Pipeline:
         store: Store,
         config: ModelConfig | None = None,
         offload: bool = False,
+        compile_dit: bool = False,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.checkpoint, self.config = checkpoint, config or checkpoint.config
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
-        self.parts = Parts(checkpoint, device, dtype, offload=offload)
+        self.compile_dit = compile_dit
+        self.parts = Parts(checkpoint, device, dtype, offload=offload, prepare=self._prepare)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def _prepare(self, name: str, part: nn.Module) -> None:
+        if name == "dit" and self.compile_dit:
+            compile_forward(part, self.on_warning)
 
     def check(self, use_ar: bool) -> None:
         """Raises CheckpointError where the model lacks a part that rendering needs, InputError where none fits."""
