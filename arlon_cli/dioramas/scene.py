@@ -165,8 +165,11 @@ LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def sample_scene(seed: int, *, family: str | None = None, num_frames: int) -> Scene:
-    """Draw a scene that depends on the arguments alone. Half of the clips change their state near the middle."""
+def sample_scene(seed: int, *, family: str | None = None, num_frames: int, changing: bool = False) -> Scene:
+    """Draw a scene that depends on the arguments alone.
+
+    Half of them change their state near the middle; with `changing`, all of them that can.
+    """
     draw = random.Random(f"scene {seed}")
     family = family or draw.choice(FAMILIES)
     legal = LEGAL[family]
@@ -178,7 +181,8 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int) -> Sc
         first["camera"] = "still"
     second = _changed(first, draw.choice(legal["changes"]), draw)
     first, second = _settled(first), _settled(second)
-    if draw.random() < 0.5 and num_frames >= SHORTEST_CHANGING_CLIP and first != second:
+    changes = draw.random() < 0.5 or changing
+    if changes and num_frames >= SHORTEST_CHANGING_CLIP and first != second:
         change = round(num_frames * draw.uniform(0.42, 0.58))
         spans: tuple[DioramaSpan, ...] = (DioramaSpan(0, change, first), DioramaSpan(change, num_frames, second))
     else:

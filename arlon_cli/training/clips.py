@@ -28,12 +28,38 @@ class LatentClips:
     starts: list[int]
 
 
+@dataclass(frozen=True)
+class ClipKind:
+    """Clips of `length` frames of scenes of `num_frames`: whole scenes, or where one state holds.
+
+    With `lead`, they begin so many frames before a change of state.
+    """
+
+    num_frames: int
+    length: int
+    lead: int = 0
+
+    def scene(self, seed: int) -> Scene:
+        """The scene of a seed."""
+        return sample_scene(seed, num_frames=self.num_frames, changing=self.lead > 0)
+
+    def start(self, scene: Scene) -> int:
+        """Where the clip of a scene begins: a place drawn from its seed, where it is not settled."""
+        if self.length == self.num_frames:
+            return 0
+        if self.lead and len(scene.spans) > 1:
+            return scene.spans[1].start - self.lead
+        draw = random.Random(f"{scene.seed} start")
+        spans = [span for span in scene.spans if span.end - span.settled >= self.length]
+        span = draw.choice(spans)
+        return draw.randint(span.settled, span.end - self.length)
+
+
 def write_clips(
     vae: VideoVAE,
     folder: Path,
+    kind: ClipKind,
     *,
-    num_frames: int,
-    length: int,
     image_size: int,
     first: int,
     seconds: float,
@@ -45,8 +71,7 @@ def write_clips(
 ) -> None:
     """Paint and encode clips into `folder` for so many seconds, or until there are `most`; files that exist stay.
 
-    A clip is `length` frames of a scene of `num_frames`, all of it or a place where nothing changes its state; the
-    scenes' seeds go up from `first`.
+    The scenes' seeds go up from `first`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
@@ -60,9 +85,9 @@ def write_clips(
         seeds = [(first + count + i) % HELD_OUT for i in range(per_file)]
         latents, starts = [], []
         for seed in seeds:
-            scene = sample_scene(seed, num_frames=num_frames)
-            starts.append(_settled_start(scene, length))
-            frames = torch.arange(starts[-1], starts[-1] + length, device=device)
+            scene = kind.scene(seed)
+            starts.append(kind.start(scene))
+            frames = torch.arange(starts[-1], starts[-1] + kind.length, device=device)
             pixels = render([scene], frames, image_size, device) * 2 - 1
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 latents.append(vae.encode(pixels.transpose(1, 2)).half().cpu())
@@ -72,25 +97,15 @@ def write_clips(
         temporary.replace(file)
 
 
-def _settled_start(scene: Scene, length: int) -> int:
-    """A frame, drawn from the scene's seed, from which on `length` frames show one state; 0 for the whole scene."""
-    if length == scene.num_frames:
-        return 0
-    draw = random.Random(f"{scene.seed} start")
-    spans = [span for span in scene.spans if span.end - span.settled >= length]
-    span = draw.choice(spans)
-    return draw.randint(span.settled, span.end - length)
-
-
-def read_clips(folder: Path, num_frames: int, device: torch.device) -> LatentClips:
-    """Read what `write_clips` wrote of scenes of `num_frames`."""
+def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClips:
+    """Read what `write_clips` wrote of a kind."""
     latents: list[Tensor] = []
     scenes: list[Scene] = []
     starts: list[int] = []
     for file in sorted(folder.glob("*.safetensors")):
         tensors = load_file(file)
         latents.append(tensors["latents"])
-        scenes += [sample_scene(seed, num_frames=num_frames) for seed in tensors["seeds"].tolist()]
+        scenes += [kind.scene(seed) for seed in tensors["seeds"].tolist()]
         starts += tensors["starts"].tolist()
     return LatentClips(torch.cat(latents).to(device), scenes, starts)
 

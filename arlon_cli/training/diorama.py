@@ -21,6 +21,7 @@ from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.training import adversarial, ar, classifier, dit, text, vae, vqvae
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import (
+    ClipKind,
     LatentClips,
     code_windows,
     condition_batches,
@@ -39,6 +40,7 @@ SHARES = {
     "video_vae": 12,
     "clips": 10,
     "starts": 12,
+    "changes": 8,
     "latent_vqvae": 8,
     "latent_vqvae_coarse": 4,
     "decoder": 10,
@@ -49,7 +51,7 @@ SHARES = {
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
-_FIRST_START = 500_000  # the scenes of starts follow those of whole clips by so many
+_FIRST_START, _FIRST_CHANGE = 300_000, 600_000  # the scenes of starts and changes follow whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
@@ -87,15 +89,17 @@ def train_diorama(
     video_vae = train_video_vae(run)
     samples = Samples(folder / "samples", run.config, video_vae)
     samples.reconstructions()
-    clips = make_clips(run, "clips", video_vae, run.scale.clip_frames, run.scale.most_clips, first=0)
-    starts = make_clips(run, "starts", video_vae, run.scale.start_frames, run.scale.most_starts, first=_FIRST_START)
+    scale = run.scale
+    clips = make_clips(run, "clips", video_vae, scale.clips, scale.most_clips, first=0)
+    starts = make_clips(run, "starts", video_vae, scale.starts, scale.most_starts, first=_FIRST_START)
+    changes = make_clips(run, "changes", video_vae, scale.changes, scale.most_changes, first=_FIRST_CHANGE)
     fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, clips)
     samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
     sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
-    transformer = train_ar(run, fine, text_encoder, clips, starts)
+    transformer = train_ar(run, fine, text_encoder, clips, starts, changes)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
@@ -151,16 +155,15 @@ def train_video_vae(run: Run) -> VideoVAE:
     return model
 
 
-def make_clips(run: Run, stage: str, video_vae: VideoVAE, length: int, most: int, first: int) -> LatentClips:
-    """Clips of `length` frames, painted and encoded once: what all later parts learn from."""
-    folder, num_frames = run.folder / stage, run.scale.clip_frames
+def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: int, first: int) -> LatentClips:
+    """Clips of a kind, painted and encoded once: what all later parts learn from."""
+    folder = run.folder / stage
     if run.finished("latent_vqvae") is None:
         with run.budget.stage(stage):
             write_clips(
                 video_vae,
                 folder,
-                num_frames=num_frames,
-                length=length,
+                kind,
                 image_size=run.config.height,
                 first=run.seed * 1_000_003 + first,
                 seconds=run.budget.allowance(stage),
@@ -171,8 +174,8 @@ def make_clips(run: Run, stage: str, video_vae: VideoVAE, length: int, most: int
             )
     if run.stop():
         raise Interrupted
-    clips = read_clips(folder, num_frames, run.device)
-    run.on_event(f"{stage}: {len(clips.scenes)} of {length} frames")
+    clips = read_clips(folder, kind, run.device)
+    run.on_event(f"{stage}: {len(clips.scenes)} of {kind.length} frames")
     return clips
 
 
@@ -240,24 +243,38 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
 
 
 def train_ar(
-    run: Run, fine: LatentVQVAE, text_encoder: TextEncoder, clips: LatentClips, starts: LatentClips
+    run: Run,
+    fine: LatentVQVAE,
+    text_encoder: TextEncoder,
+    clips: LatentClips,
+    starts: LatentClips,
+    changes: LatentClips,
 ) -> ARTransformer:
     """Codes from text, with the text encoder that it reads, which learns on.
 
-    Only a first frame is drawn from the text alone, so most batches are of short windows, and most of these show many
-    scenes: the clips' own few would be learnt by heart. Changes of state stand in the clips alone.
+    Only a first frame is drawn from the text alone, so half of the batches are of short windows, which show many
+    scenes: the clips' own few would be learnt by heart. A quarter show nothing but changes of state, since a prompt
+    that does not fit the frame before it is all that a later prompt's draft has to go by (4.5).
     """
     torch.manual_seed(run.seed)
     transformer = ARTransformer(run.config.ar)
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     model.requires_grad_(True)
     frames_per_code = VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0]
-    clip_codes, start_codes = encode_clips(fine, clips.latents), encode_clips(fine, starts.latents)
     settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
-
-    short, long = (starts, start_codes), (clips, clip_codes)
+    whole, start, change = ((source, encode_clips(fine, source.latents)) for source in (clips, starts, changes))
     middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
-    cycle = ((1, short), (2, short), (1, short), (middle, long), (1, short), (2, long), (1, short), (longest, long))
+    changing = run.scale.changes.length // frames_per_code
+    cycle = (
+        (1, start),
+        (changing, change),
+        (2, start),
+        (middle, whole),
+        (1, start),
+        (changing, change),
+        (1, start),
+        (longest, whole),
+    )
 
     def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
         window, (source, codes) = cycle[step % len(cycle)]

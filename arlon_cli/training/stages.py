@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from arlon_cli.config import ModelConfig
 from arlon_cli.presets import DIORAMA
 from arlon_cli.training.budget import Budget
+from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
 
@@ -21,14 +22,16 @@ from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_withi
 class Scale:
     """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
 
-    Clips have `clip_frames`, those of only the start of a draft `start_frames`.
+    `clips` are of whole scenes, `starts` of the start of a draft, `changes` of a change of state after a code frame.
     """
 
     crops: PixelCrops
-    clip_frames: int
+    clips: ClipKind
     most_clips: int
-    start_frames: int
+    starts: ClipKind
     most_starts: int
+    changes: ClipKind
+    most_changes: int
     captions: int
     vqvae_clips: int
     ar_frames: int
@@ -38,10 +41,12 @@ class Scale:
 
 CPU = Scale(
     PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
-    clip_frames=160,
+    clips=ClipKind(160, 160),
     most_clips=4096,
-    start_frames=16,
+    starts=ClipKind(160, 16),
     most_starts=32768,
+    changes=ClipKind(160, 64, lead=8),
+    most_changes=4096,
     captions=48,
     vqvae_clips=6,
     ar_frames=48,
@@ -50,10 +55,12 @@ CPU = Scale(
 )
 GPU = Scale(
     PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
-    clip_frames=256,
+    clips=ClipKind(256, 256),
     most_clips=16384,
-    start_frames=16,
+    starts=ClipKind(256, 16),
     most_starts=131072,
+    changes=ClipKind(256, 64, lead=8),
+    most_changes=16384,
     captions=256,
     vqvae_clips=64,
     ar_frames=1024,

@@ -110,8 +110,7 @@ def _clips(
     write_clips(
         cast(VideoVAE, checkpoint.load("video_vae", device, torch.float32)),
         folder,
-        num_frames=scale.clip_frames,
-        length=scale.clip_frames,
+        scale.clips,
         image_size=checkpoint.config.height,
         first=seed * 1_000_003,
         seconds=math.inf,
@@ -122,4 +121,4 @@ def _clips(
     )
     if stop():
         raise Interrupted
-    return read_clips(folder, scale.clip_frames, device)
+    return read_clips(folder, scale.clips, device)

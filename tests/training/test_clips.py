@@ -8,7 +8,7 @@ import torch
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.dioramas import Scene, mentioned, render, sample_scene
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.training.clips import LatentClips, code_windows, read_clips, write_clips
+from arlon_cli.training.clips import ClipKind, LatentClips, code_windows, read_clips, write_clips
 
 FRAMES = 8  # to a code frame
 
@@ -40,16 +40,32 @@ def test_windows_lie_within_one_state_but_for_a_frame_that_is_given() -> None:
     assert seen == {(2, 0), (2, 1), (5, 0), (5, 1)}
 
 
-@pytest.mark.parametrize("length", [16, 160])
-def test_clips_are_their_scenes_at_one_state_or_whole(tmp_path: Path, tiny_config: ModelConfig, length: int) -> None:
+WHOLE, START, CHANGE = ClipKind(160, 160), ClipKind(160, 16), ClipKind(160, 64, lead=8)
+
+
+def test_each_kind_of_clip_lies_where_it_should() -> None:
+    for seed in range(60):
+        assert WHOLE.start(WHOLE.scene(seed)) == 0
+        scene = START.scene(seed)
+        start = START.start(scene)
+        assert any(span.settled <= start and start + 16 <= span.end for span in scene.spans)
+        scene = CHANGE.scene(seed)
+        if len(scene.spans) == 2:
+            assert CHANGE.start(scene) == scene.spans[1].start - 8
+            assert scene.spans[1].settled + 16 <= CHANGE.start(scene) + 64 <= 160  # it arrives
+    assert sum(len(CHANGE.scene(seed).spans) == 2 for seed in range(60)) > 55
+    assert 20 < sum(len(WHOLE.scene(seed).spans) == 2 for seed in range(60)) < 40
+
+
+@pytest.mark.parametrize("kind", [WHOLE, START, CHANGE])
+def test_clips_are_of_their_scenes(tmp_path: Path, tiny_config: ModelConfig, kind: ClipKind) -> None:
     torch.manual_seed(0)
     assert isinstance(tiny_config.video_vae, VideoVAEConfig)
     vae = VideoVAE(tiny_config.video_vae).eval()
     write_clips(
         vae,
         tmp_path,
-        num_frames=160,
-        length=length,
+        kind,
         image_size=16,
         first=7,
         seconds=1e9,
@@ -58,13 +74,11 @@ def test_clips_are_their_scenes_at_one_state_or_whole(tmp_path: Path, tiny_confi
         precision=torch.float32,
         stop=lambda: False,
     )
-    clips = read_clips(tmp_path, 160, torch.device("cpu"))
+    clips = read_clips(tmp_path, kind, torch.device("cpu"))
     assert [scene.seed for scene in clips.scenes] == list(range(7, 15))
-    assert any(clips.starts) == (length < 160)
+    assert clips.starts == [kind.start(kind.scene(seed)) for seed in range(7, 15)]
     for scene, start, latents in zip(clips.scenes, clips.starts, clips.latents, strict=True):
-        if length < 160:
-            assert any(span.settled <= start and start + length <= span.end for span in scene.spans)
-        frames = render([scene], torch.arange(start, start + length), 16, torch.device("cpu"))
+        frames = render([scene], torch.arange(start, start + kind.length), 16, torch.device("cpu"))
         with torch.inference_mode():
             expected = vae.encode(frames.transpose(1, 2) * 2 - 1)[0].half()
         assert torch.equal(latents, expected)

@@ -11,6 +11,7 @@ import torch
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.storage.checkpoint import PARTS, Checkpoint
+from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
 from arlon_cli.training.diorama import SHARES, train_diorama
 from arlon_cli.training.loop import Interrupted
@@ -18,10 +19,12 @@ from arlon_cli.training.stages import Scale
 
 SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
-    clip_frames=96,
+    clips=ClipKind(96, 96),
     most_clips=8,
-    start_frames=16,
+    starts=ClipKind(96, 16),
     most_starts=8,
+    changes=ClipKind(96, 24, lead=8),
+    most_changes=8,
     captions=8,
     vqvae_clips=2,
     ar_frames=8,

@@ -13,6 +13,7 @@ from arlon_cli.config import ModelConfig, SemanticInjectionConfig
 from arlon_cli.models.semantic_injection import AdaptiveNorm, ControlLayer, MlpAdapter
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.storage.checkpoint import Checkpoint
+from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.stages import Scale
@@ -20,10 +21,12 @@ from arlon_cli.training.variants import train_variant, with_injection
 
 SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
-    clip_frames=24,
+    clips=ClipKind(24, 24),
     most_clips=8,
-    start_frames=16,
+    starts=ClipKind(24, 16),
     most_starts=8,
+    changes=ClipKind(24, 16, lead=8),
+    most_changes=8,
     captions=8,
     vqvae_clips=2,
     ar_frames=8,
