@@ -39,7 +39,10 @@ def extend(
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance; 1 is none.  [default: the video's]")
     ] = None,
-    reuse: options.Reuse = None,
+    reuse: Annotated[
+        float | None,
+        typer.Option("--reuse", metavar="SHARE", help="As of `generate`; 0 is never.  [default: the video's]"),
+    ] = None,
     no_ar: options.NoAR = False,
     output: Annotated[
         Path | None,
@@ -86,20 +89,20 @@ def extend(
     try:
         with Console(verbose - quiet) as console:
             wish = Wish(
-                video,
-                prompt,
-                frames,
-                seconds,
-                seed,
-                steps,
-                guidance,
-                reuse,
-                no_ar,
-                model,
-                device,
-                dtype,
-                offload,
-                compile_dit,
+                video=video,
+                prompt=prompt,
+                frames=frames,
+                seconds=seconds,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                reuse=reuse,
+                no_ar=no_ar,
+                model=model,
+                device=device,
+                dtype=dtype,
+                offload=offload,
+                compile_dit=compile_dit,
             )
             result = _extend(wish, path, console, metadata=not no_metadata)
     except KeyboardInterrupt as error:

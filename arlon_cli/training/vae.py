@@ -13,8 +13,8 @@ from arlon_cli.models.video_vae import VideoVAE
 class VAESettings:
     """Weights of the loss, beside 1 for the pixels' absolute error; the KL is the mean over latents.
 
-    The gradient's is of absolute errors in space and time, the motion's of square errors in time: without it, the four
-    frames of a latent stay the same for long, and all movement comes in jumps between them.
+    The gradient's is of absolute errors in space and time, the motion's of square errors in time: within a latent,
+    movement is small beside what stays, and is learnt late.
     """
 
     square_weight: float
