@@ -73,3 +73,19 @@ def test_help_and_presets_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_embedded_model_is_loaded_without_libraries_that_take_seconds_to_import(tiny_checkpoint: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path\n"
+        "import arlon_cli.cli.render, arlon_cli.pipeline.pipeline\n"
+        "from arlon_cli.storage.checkpoint import PARTS, Checkpoint\n"
+        "checkpoint = Checkpoint(Path(sys.argv[1]))\n"
+        "for part in PARTS: checkpoint.load(part, 'cpu', torch.float32)\n"
+        "found = {'transformers', 'torch._dynamo', 'sympy'} & sys.modules.keys()\n"
+        "sys.exit(f'imported {found}' if found else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_checkpoint)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

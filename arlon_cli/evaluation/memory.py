@@ -14,9 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.blank import blank
 from arlon_cli.models.latent_vqvae import CONDITION_CONTEXT, LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.t5 import T5Encoder
 from arlon_cli.models.video_vae import VideoVAE
 
 
@@ -45,7 +47,7 @@ def predict_memory(config: ModelConfig, dtype: torch.dtype, *, use_ar: bool) -> 
     VQ-VAE. Kernels' own workspaces and what the allocator wastes come on top.
     """
     size = dtype.itemsize
-    with torch.device("meta"):
+    with blank():
         vae: nn.Module
         if isinstance(config.video_vae, OpenSoraVAEConfig):
             vae = OpenSoraVAE(config.video_vae)
@@ -73,21 +75,8 @@ def predict_memory(config: ModelConfig, dtype: torch.dtype, *, use_ar: bool) -> 
 def _text_encoder_gigabytes(config: ModelConfig, itemsize: int) -> float:
     if isinstance(config.text_encoder, PublishedT5Config):
         return config.text_encoder.num_parameters * itemsize / 1e9
-    from transformers import T5Config, T5EncoderModel
-
-    own = config.text_encoder
-    with torch.device("meta"):
-        t5 = T5EncoderModel(
-            T5Config(
-                vocab_size=own.vocab_size,
-                d_model=own.width,
-                d_kv=own.width // own.num_heads,
-                d_ff=own.ffn_width,
-                num_layers=own.num_layers,
-                num_heads=own.num_heads,
-                feed_forward_proj="gated-gelu",
-            )
-        )
+    with blank():
+        t5 = T5Encoder(config.text_encoder)
     return _gigabytes(t5, itemsize)
 
 

@@ -140,16 +140,16 @@ class ARTransformer(nn.Module):
 
     def _initialize(self) -> None:
         for name, parameter in self.named_parameters():
-            if name.endswith("bias") or name == "text_mean.weight":
+            if name.endswith("bias") or name in ("text_mean.weight", "previous.weight"):
                 nn.init.zeros_(parameter)
             elif name.endswith(("proj.weight", "fc2.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
-            elif name == "previous.weight":
-                nn.init.eye_(parameter)
             elif "norm" not in name:
                 nn.init.normal_(parameter, std=0.02)
         with torch.no_grad():
             self.head.weight.copy_(self.code_embedding.weight)
+            if self.previous is not None:
+                self.previous.weight.fill_diagonal_(1.0)
 
     def forward(self, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
         """Logits (B, T·(h·w+1)+1, vocabulary), in line with `targets(codes)`: each is of the token that comes next.

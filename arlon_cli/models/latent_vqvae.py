@@ -33,7 +33,7 @@ class LatentVQVAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.register_buffer("codebook", torch.randn(config.codebook_size, config.codebook_dim))
+        self.register_buffer("codebook", nn.init.normal_(torch.empty(config.codebook_size, config.codebook_dim)))
 
     @property
     def context(self) -> int:

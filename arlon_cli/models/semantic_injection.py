@@ -114,9 +114,9 @@ class AdaptiveNorm(nn.Module):
         super().__init__()
         self.parameters_of = nn.Linear(width, 3 * width)
         self.mlp = nn.Linear(width, width)
-        with torch.no_grad():
-            self.parameters_of.weight[:width] = 0
-            self.parameters_of.bias.copy_(torch.cat([torch.zeros(2 * width), torch.ones(width)]))
+        nn.init.zeros_(self.parameters_of.weight[:width])
+        nn.init.zeros_(self.parameters_of.bias[: 2 * width])
+        nn.init.ones_(self.parameters_of.bias[2 * width :])
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         alpha, beta, gamma = self.parameters_of(normalize(features)).chunk(3, dim=-1)

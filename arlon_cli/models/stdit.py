@@ -151,7 +151,7 @@ class Block(nn.Module):
     def __init__(self, config: STDiT3Config) -> None:
         super().__init__()
         width = config.hidden_size
-        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.scale_shift_table = nn.Parameter(nn.init.normal_(torch.empty(6, width), std=width**-0.5))
         self.attn = SelfAttention(width, config.num_heads, config.qk_norm)
         self.cross_attn = CrossAttention(width, config.num_heads)
         self.mlp = Mlp(width, int(width * config.mlp_ratio), width)
@@ -215,7 +215,7 @@ class Mlp(nn.Module):
 class FinalLayer(nn.Module):
     def __init__(self, width: int, out_features: int) -> None:
         super().__init__()
-        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.scale_shift_table = nn.Parameter(nn.init.normal_(torch.empty(2, width), std=width**-0.5))
         self.linear = nn.Linear(width, out_features)
 
     def forward(self, x: Tensor, t: Tensor, clean: Tensor | None, x_mask: Tensor | None) -> Tensor:
@@ -263,7 +263,7 @@ class TextEmbedding(nn.Module):
 
     def __init__(self, in_channels: int, width: int, length: int) -> None:
         super().__init__()
-        self.register_buffer("y_embedding", torch.randn(length, in_channels) / in_channels**0.5)
+        self.register_buffer("y_embedding", nn.init.normal_(torch.empty(length, in_channels), std=in_channels**-0.5))
         self.y_proj = Mlp(in_channels, width, width)
 
     def forward(self, text: Tensor) -> Tensor:
@@ -275,8 +275,8 @@ class Rotary(nn.Module):
 
     def __init__(self, head_width: int) -> None:
         super().__init__()
-        exponents = torch.arange(0, head_width, 2, dtype=torch.float32) / head_width
-        self.freqs = nn.Parameter(10000.0**-exponents, requires_grad=False)
+        frequencies = [10000.0 ** (-channel / head_width) for channel in range(0, head_width, 2)]
+        self.freqs = nn.Parameter(torch.tensor(frequencies), requires_grad=False)
 
     def forward(self, length: int, dtype: torch.dtype) -> Tensor:
         """Cosines and sines (2, length, head width / 2)."""

@@ -9,10 +9,10 @@ from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import T5Config, T5EncoderModel
 
 from arlon_cli.config import TextEncoderConfig
 from arlon_cli.errors import InputError
+from arlon_cli.models.t5 import T5Encoder
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SPECIAL_TOKENS = (PAD, END, UNKNOWN)
@@ -53,22 +53,7 @@ class TextEncoder(nn.Module):
         tokenizer.enable_padding(length=config.max_tokens, pad_id=tokenizer.token_to_id(PAD), pad_token=PAD)
         self.config = config
         self.tokenizer = tokenizer
-        self.t5 = T5EncoderModel(
-            T5Config(
-                vocab_size=config.vocab_size,
-                d_model=config.width,
-                d_kv=config.width // config.num_heads,
-                d_ff=config.ffn_width,
-                num_layers=config.num_layers,
-                num_heads=config.num_heads,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-                pad_token_id=tokenizer.token_to_id(PAD),
-                eos_token_id=tokenizer.token_to_id(END),
-            )
-        )
-        # The stack's embedding is an alias of `shared`; without it the state dict holds the weight once.
-        self.t5.encoder.set_input_embeddings(None)
+        self.t5 = T5Encoder(config)
 
     def encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Features (B, L, C) of the prompts and their mask (B, L), True where a token is.
@@ -81,7 +66,7 @@ class TextEncoder(nn.Module):
         text_mask = torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.bool, device=device)
         longest = int(text_mask.sum(dim=1).max())  # nothing is computed where all prompts are padded
         used = text_mask[:, :longest]
-        text = self.t5(inputs_embeds=self.t5.shared(ids[:, :longest]), attention_mask=used).last_hidden_state
+        text = self.t5(ids[:, :longest], used)
         return F.pad(text * used.unsqueeze(-1), (0, 0, 0, ids.shape[1] - longest)), text_mask
 
     def unknown_words(self, prompt: str) -> list[str]:

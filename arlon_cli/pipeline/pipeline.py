@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice, repeat
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
-from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
@@ -31,6 +30,9 @@ from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
+
+if TYPE_CHECKING:
+    from arlon_cli.models.published_t5 import PublishedT5  # needs transformers, which takes seconds to import
 
 _DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
 _ENCODED_CHUNKS = 4  # chunks of frames that it is given at once
@@ -214,7 +216,7 @@ class Pipeline:
             if prompt not in self._texts and (stored := self.store.read("texts", self._text_key(prompt))):
                 self._texts[prompt] = (stored["text"].to(self.device), stored["mask"].to(self.device))
         if new := [prompt for prompt in distinct if prompt not in self._texts]:
-            text_encoder = cast(TextEncoder | PublishedT5, self.parts.use_once("text_encoder"))
+            text_encoder = cast("TextEncoder | PublishedT5", self.parts.use_once("text_encoder"))
             unknown = dict.fromkeys(word for prompt in new for word in text_encoder.unknown_words(prompt))
             if unknown:
                 self.on_warning(

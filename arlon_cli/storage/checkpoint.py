@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config, SemanticInjectionConfig
 from arlon_cli.errors import CheckpointError
+from arlon_cli.models.blank import blank
 from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
 from arlon_cli.storage.weights import read_config, weights_folders
 
@@ -232,7 +233,7 @@ class Checkpoint:
             self.check(part)
         if isinstance(self.config.text_encoder, PublishedT5Config) and part == "text_encoder":
             return self._load_published_t5(device, dtype)
-        with torch.device("meta"):
+        with blank():
             module = self._build(part)
         tensors = self.tensors(part)
         expected = module.state_dict()

@@ -66,6 +66,40 @@ def code_loss(
     return mean, metrics
 
 
+def guidance_loss(
+    teacher: ARTransformer,
+    student: ARTransformer,
+    text: Tensor,
+    text_mask: Tensor,
+    null: tuple[Tensor, Tensor],
+    codes: Tensor,
+    guidance_scale: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """How far a student's own logits are from its teacher's guided ones: KL divergence per token in nats.
+
+    One pass then does what guidance takes two for (Meng et al., 2023, on diffusion models). Text (B, L, C) with its
+    mask (B, L), `null` the text (L, C) and mask (L,) of the null prompt, codes (B, T, h, w). Metrics: `loss`;
+    `agreement`, how often both find the same code the likeliest.
+    """
+    longest = int(max(text_mask.sum(dim=1).max(), null[1].sum()))
+    text, text_mask = text[:, :longest], text_mask[:, :longest]
+    null_text, null_mask = (part[:longest].expand(len(codes), longest, *part.shape[1:]) for part in null)
+    with torch.no_grad():
+        given, free = teacher(
+            torch.cat([text, null_text]), torch.cat([text_mask, null_mask]), codes.repeat(2, 1, 1, 1)
+        ).chunk(2)
+        wanted = torch.lerp(free.float(), given.float(), guidance_scale)[..., : teacher.config.codebook_size]
+    logits = student(text, text_mask, codes).float()[..., : teacher.config.codebook_size]
+    mean = F.kl_div(
+        logits.log_softmax(-1).flatten(0, 1),
+        wanted.log_softmax(-1).flatten(0, 1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    agreement = (logits.argmax(-1) == wanted.argmax(-1)).float().mean()
+    return mean, {"loss": mean.detach(), "agreement": agreement}
+
+
 def drop(prompts: list[str], share: float) -> list[str]:
     """Prompts of which about `share` are replaced by the null prompt."""
     dropped = (torch.rand(len(prompts)) < share).tolist()

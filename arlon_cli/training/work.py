@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.errors import CheckpointError, InputError
+from arlon_cli.models.blank import blank
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -180,7 +181,7 @@ class Work:
         part = self.settings.part
         torch.manual_seed(self.settings.seed)
         module = make() if self.fresh else self.checkpoint.load(part, "cpu", torch.float32)
-        with torch.device("meta"):
+        with blank():
             learns = {name for name, parameter in make().named_parameters() if parameter.requires_grad}
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in learns)
