@@ -22,7 +22,7 @@ class KVCache:
     def __init__(self, config: ARConfig, text_mask: Tensor, num_frames: int, dtype: torch.dtype) -> None:
         batch, self.text_length = text_mask.shape
         size = self.text_length + 1 + num_frames * (config.code_height * config.code_width + 1)
-        shape = (batch, config.num_heads, size, config.width // config.num_heads)
+        shape = (2, batch, config.num_heads, size, config.width // config.num_heads)  # keys and values
         device = text_mask.device
         self.batch, self.dtype = batch, dtype
         self.length = 0
@@ -34,8 +34,7 @@ class KVCache:
             aligned = (size + 7) // 8 * 8  # GPU kernels want rows that start at multiples of 8
             self.step_bias = torch.zeros(batch, 1, 1, aligned, device=device, dtype=dtype)
             self.step_bias[:, 0, 0, : self.text_length].masked_fill_(~text_mask, -math.inf)
-        self._keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
-        self._values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self._layers = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
 
     def bias(self, count: int) -> Tensor | None:
         """What hides padding, and from each of the `count` tokens to come those after it; None where nothing is."""
@@ -46,12 +45,11 @@ class KVCache:
         future = F.pad(future, (self.length, 0))
         return future if bias is None else bias + future
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (B, H, N, D) behind the filled slots; return all up to and with them."""
-        end = self.length + keys.shape[2]
-        self._keys[layer][:, :, self.length : end] = keys
-        self._values[layer][:, :, self.length : end] = values
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+    def append(self, layer: int, new: Tensor) -> tuple[Tensor, ...]:
+        """Write keys and values (2, B, H, N, D) behind the filled slots; return those of all slots up to these."""
+        end = self.length + new.shape[3]
+        self._layers[layer][:, :, :, self.length : end] = new
+        return self._layers[layer][:, :, :, :end].unbind(0)
 
 
 class Block(nn.Module):
@@ -73,28 +71,30 @@ class Block(nn.Module):
         """x: (B, N, width); mask: (B, 1, N, keys), True where seen. Keys and values go through `cache`, if given."""
         batch, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
-        if cache is not None:
-            k, v = cache.append(self.layer, k, v)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, N, D)
+        q = qkv[0]
+        k, v = qkv[1:].unbind(0) if cache is None else cache.append(self.layer, qkv[1:])
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
         x = x + self.dropout(self.proj(attended))
         return x + self.dropout(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
 
     def step(self, x: Tensor, bias: Tensor | None, cache: KVCache) -> Tensor:
-        """`forward` without dropout for a few positions: x: (B, N, width); bias: (B, 1, N, keys) is added to scores."""
-        batch, length, width = x.shape
-        qkv = _project(self.qkv, self.norm1(x)).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D)
-        k, v = cache.append(self.layer, k, v)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(x.shape)
-        x = x + _project(self.proj, attended)
-        return x + _project(self.fc2, F.gelu(_project(self.fc1, self.norm2(x))))
+        """`forward` without dropout for a few positions, as columns x: (width, B·N), which CPUs multiply faster.
+
+        bias: (B, 1, N, keys) is added to the scores.
+        """
+        width = len(x)
+        qkv = _columns(self.qkv, self.norm1(x.t())).view(3, self.num_heads, width // self.num_heads, cache.batch, -1)
+        qkv = qkv.permute(0, 3, 1, 4, 2)  # (3, B, H, N, D)
+        k, v = cache.append(self.layer, qkv[1:])
+        attended = F.scaled_dot_product_attention(qkv[0].contiguous(), k, v, attn_mask=bias)
+        x = x + _columns(self.proj, attended.transpose(1, 2).reshape(-1, width))
+        return x + _columns(self.fc2, F.gelu(_columns(self.fc1, self.norm2(x.t()))).t())
 
 
-def _project(linear: nn.Linear, x: Tensor) -> Tensor:
-    """`linear` of few rows x: (..., in), as weight · xᵀ; CPUs do that about twice as fast as x · weightᵀ."""
-    rows = torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.flatten(0, -2).t()).t().contiguous()
-    return rows.view(*x.shape[:-1], -1)
+def _columns(linear: nn.Linear, x: Tensor) -> Tensor:
+    """What `linear` makes of few rows x: (N, in), as columns (out, N)."""
+    return torch.addmm(linear.bias.unsqueeze(1), linear.weight, x.t())
 
 
 class ARTransformer(nn.Module):
@@ -210,13 +210,13 @@ class ARTransformer(nn.Module):
         if self.previous is not None:
             behind = self.code_embedding(cache.tokens[(index - self.codes_per_frame).clamp(min=0)])
             told = index >= self.codes_per_frame  # nothing stood there before the first frame
-            x = x + _project(self.previous, behind) * told.unsqueeze(1)
-        x = x + cache.text_mean
+            x = x + _columns(self.previous, behind).t() * told.unsqueeze(1)
+        x = (x + cache.text_mean).flatten(0, 1).t().contiguous()
         bias = cache.bias(count)
         for block in self.blocks:
             x = block.step(x, bias, cache)
         cache.length += count
-        return _project(self.head, self.norm(x))
+        return _columns(self.head, self.norm(x.t())).t().view(cache.batch, count, -1)
 
     def _frames(self, codes: Tensor) -> Tensor:
         return F.pad(codes.flatten(2), (0, 1), value=self.frame_token)  # (B, T, h·w + 1)

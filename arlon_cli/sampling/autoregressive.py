@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
-_GUESSES = 3  # codes that a pass takes to stay as they were
+_GUESSES = 15  # codes ahead that a pass takes for what they will be
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +30,16 @@ class _Sampler:
     top_k: int
     guidance_scale: float
 
-    def __call__(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """The code (1,) where the cumulative distribution of logits (1 or 2, vocabulary) passes `uniform` (1,)."""
-        logits = logits[:, : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
-        if self.guidance_scale != 1.0:
-            logits = torch.lerp(logits[1], logits[0], self.guidance_scale)
-        logits = logits.view(-1)
+    def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """The codes (N,) where the cumulative distributions of logits (1 or 2, N, vocabulary) pass `uniforms` (N,)."""
+        logits = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
+        logits = logits[0] if self.guidance_scale == 1.0 else torch.lerp(logits[1], logits[0], self.guidance_scale)
         if self.temperature == 0.0:
-            return logits.argmax(keepdim=True)
+            return logits.argmax(-1)
         values, codes = logits.topk(min(self.top_k, self.codebook_size))
         cumulative = (values / self.temperature).softmax(-1).cumsum(-1)
-        return codes[torch.searchsorted(cumulative, uniform).clamp_(max=codes.numel() - 1)]
+        passed = torch.searchsorted(cumulative, uniforms.unsqueeze(1)).clamp_(max=codes.shape[1] - 1)
+        return codes.gather(1, passed).squeeze(1)
 
 
 def draft(
@@ -88,7 +87,7 @@ def draft(
                 context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
                 restart = True
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            frame = _draft_frame(model, cache, context, restart, sampler, uniforms).clone()
+            frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
             yield frame
             context = torch.cat([context, frame[None]])
             index += 1
@@ -119,27 +118,29 @@ def _draft_frame(
 ) -> Tensor:
     """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
 
-    Most codes stay from frame to frame. So each pass takes the next codes to be those of the frame before; as long as
-    the codes drawn are the same, it has the logits of the next one, too. The codes are those of one pass a code.
+    A pass takes the next codes to be as guessed, and draws each of them: those up to the first that comes out otherwise
+    are what one pass a code would give, since the random number of each is settled. The others are the next guesses:
+    what they hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome).
+    The first guess is that codes stay from frame to frame, as most do.
     """
-    guesses = context[-1:].flatten()[:-1]  # what follows the last code is no guess
-    draws = uniforms.split(1)
-    codes: list[Tensor] = []
-    behind = torch.tensor([model.frame_token], device=uniforms.device)  # the latest token that the cache lacks
-    while len(codes) < model.codes_per_frame:
-        guessed = guesses[len(codes) :][:_GUESSES]
+    count = model.codes_per_frame
+    codes = context[-1].flatten().clone() if len(context) else uniforms.new_zeros(count, dtype=torch.long)
+    behind = torch.cat([codes[-1:], codes.new_tensor([model.frame_token])])  # the latest tokens, which the cache lacks
+    known = 0
+    while known < count:
         if restart:
-            logits, restart = model.prefill(context, cache).unsqueeze(1), False
+            guessed, restart = codes[:0], False
+            logits = model.prefill(context, cache).unsqueeze(1)
         else:
-            logits = model.step(torch.cat([behind, guessed]), cache)
-        for place in range(logits.shape[1]):
-            codes.append(sampler(logits[:, place], draws[len(codes)]))
-            if place == len(guessed) or not torch.equal(codes[-1], guessed[place : place + 1]):
-                break
-        cache.length -= logits.shape[1] - 1 - place
-        behind = codes[-1]
-    model.step(behind, cache)
-    return torch.cat(codes).view(model.config.code_height, model.config.code_width)
+            guessed = codes[known : min(known + _GUESSES, count - 1)]
+            logits = model.step(torch.cat([behind, guessed]), cache)[:, len(behind) - 1 :]
+        drawn = sampler(logits, uniforms[known : known + len(guessed) + 1])
+        right = int((drawn[:-1] == guessed).cumprod(0).sum())
+        codes[known : known + len(drawn)] = drawn
+        cache.length -= len(guessed) - right
+        known += right + 1
+        behind = drawn[right : right + 1]
+    return codes.view(model.config.code_height, model.config.code_width)
 
 
 def _uniforms(seed: int, index: int, count: int) -> Tensor:

@@ -85,7 +85,7 @@ def test_text_acts_on_every_logit_and_padding_on_none(model: ARTransformer, text
 def test_text_tokens_see_later_text_tokens(model: ARTransformer, text: Tensor, codes: Tensor) -> None:
     text.requires_grad_()
     cache = model.prefill_text(text, TEXT_MASK, 1)
-    cache._keys[1][0, :, 0].sum().backward()  # the second layer's keys of the first token
+    cache._layers[1][0, 0, :, 0].sum().backward()  # the second layer's keys of the first token
     assert (text.grad[0, :4].abs().amax(-1) > 0).all()
     assert text.grad[0, 4:].abs().max() == 0
 
@@ -111,7 +111,7 @@ def test_cached_logits_equal_the_whole_forward(
 
 def test_cache_holds_the_request_and_no_padding(model: ARTransformer, text: Tensor) -> None:
     cache = model.prefill_text(text, TEXT_MASK, 3)
-    assert cache._keys[0].shape == (2, 2, 4 + 1 + 3 * TOKENS, 8)
+    assert cache._layers[0].shape == (2, 2, 2, 4 + 1 + 3 * TOKENS, 8)
     assert cache.step_bias is not None
     assert model.prefill_text(text[:1], TEXT_MASK[:1], 3).step_bias is None
 
