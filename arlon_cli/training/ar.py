@@ -67,37 +67,36 @@ def code_loss(
 
 
 def guidance_loss(
+    text_encoder: TextEncoder,
     teacher: ARTransformer,
     student: ARTransformer,
-    text: Tensor,
-    text_mask: Tensor,
-    null: tuple[Tensor, Tensor],
+    prompts: list[str],
     codes: Tensor,
     guidance_scale: float,
+    config: ARTrainingConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """How far a student's own logits are from its teacher's guided ones: KL divergence per token in nats.
 
-    One pass then does what guidance takes two for (Meng et al., 2023, on diffusion models). Text (B, L, C) with its
-    mask (B, L), `null` the text (L, C) and mask (L,) of the null prompt, codes (B, T, h, w). Metrics: `loss`;
-    `agreement`, how often both find the same code the likeliest.
+    One pass then does what guidance takes two for (after Meng et al., 2023, who did it for diffusion models). B
+    prompts, codes (B, T, h, w); the text encoder learns nothing. Metrics: `loss`; `agreement`, how often both find the
+    same code the likeliest. Random numbers: torch's global generator.
     """
-    longest = int(max(text_mask.sum(dim=1).max(), null[1].sum()))
-    text, text_mask = text[:, :longest], text_mask[:, :longest]
-    null_text, null_mask = (part[:longest].expand(len(codes), longest, *part.shape[1:]) for part in null)
+    codes = corrupt(codes, config.code_corruption, teacher.config.codebook_size)
     with torch.no_grad():
-        given, free = teacher(
-            torch.cat([text, null_text]), torch.cat([text_mask, null_mask]), codes.repeat(2, 1, 1, 1)
-        ).chunk(2)
-        wanted = torch.lerp(free.float(), given.float(), guidance_scale)[..., : teacher.config.codebook_size]
-    logits = student(text, text_mask, codes).float()[..., : teacher.config.codebook_size]
-    mean = F.kl_div(
-        logits.log_softmax(-1).flatten(0, 1),
-        wanted.log_softmax(-1).flatten(0, 1),
-        log_target=True,
-        reduction="batchmean",
-    )
+        text, text_mask = text_encoder.encode([*drop(prompts, config.text_dropout), *[""] * len(prompts)])
+        longest = int(text_mask.sum(dim=1).max())
+        text, text_mask = text[:, :longest], text_mask[:, :longest]
+        given, free = _code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1)).chunk(2)
+        wanted = torch.lerp(free, given, guidance_scale).log_softmax(-1)
+    logits = _code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes).log_softmax(-1)
+    divergence = F.kl_div(logits.flatten(0, 1), wanted.flatten(0, 1), log_target=True, reduction="batchmean")
     agreement = (logits.argmax(-1) == wanted.argmax(-1)).float().mean()
-    return mean, {"loss": mean.detach(), "agreement": agreement}
+    return divergence, {"loss": divergence.detach(), "agreement": agreement}
+
+
+def _code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+    """Logits (B, N, codebook size): ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn."""
+    return model(text, text_mask, codes)[..., : model.config.codebook_size].float()
 
 
 def drop(prompts: list[str], share: float) -> list[str]:

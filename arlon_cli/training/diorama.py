@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,13 +46,17 @@ SHARES = {
     "latent_vqvae_coarse": 4,
     "decoder": 10,
     "ar": 28,
-    "dit": 30,
+    "guidance": 8,
+    "dit": 24,
+    "sharpening": 14,
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
 _FIRST_START, _FIRST_CHANGE = 300_000, 600_000  # the scenes of starts and changes follow whole clips by so many
+_GUIDANCE = 3.0  # that the AR Transformer learns to draft with on its own
+_PLAIN = 0.25  # share of the batches that teach the DiT all timesteps as it is sharpened at one
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
@@ -99,9 +104,12 @@ def train_diorama(
     samples.conditions("latent_vqvae_coarse", coarse)
     sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
-    transformer = train_ar(run, fine, text_encoder, clips, starts, changes)
+    batch_at = ar_batches(run, fine, clips, starts, changes)
+    teacher = train_ar(run, text_encoder, batch_at)
+    transformer = distill_guidance(run, text_encoder, teacher, batch_at)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
+    sharpen_dit(run, stdit, fine, text_encoder, video_vae, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
     parts = {
         "text_encoder": text_encoder,
@@ -236,32 +244,26 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
         "decoder",
         model,
         batch_at,
-        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
+        lambda batch: adversarial.decoder_loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
         learning_rate=4e-4,
         betas=(0.5, 0.95),
     )
 
 
-def train_ar(
-    run: Run,
-    fine: LatentVQVAE,
-    text_encoder: TextEncoder,
-    clips: LatentClips,
-    starts: LatentClips,
-    changes: LatentClips,
-) -> ARTransformer:
-    """Codes from text, with the text encoder that it reads, which learns on.
+ARBatch = tuple[list[str], Tensor, Tensor]
+"""Captions, codes (B, T, h, w), and how many of their frames are given (B,)"""
+
+
+def ar_batches(
+    run: Run, fine: LatentVQVAE, clips: LatentClips, starts: LatentClips, changes: LatentClips
+) -> Callable[[int], ARBatch]:
+    """What gives the batch of a step, by its number, that the AR Transformer learns from.
 
     Only a first frame is drawn from the text alone, so half of the batches are of short windows, which show many
     scenes: the clips' own few would be learnt by heart. A quarter show nothing but changes of state, since a prompt
     that does not fit the frame before it is all that a later prompt's draft has to go by (4.5).
     """
-    torch.manual_seed(run.seed)
-    transformer = ARTransformer(run.config.ar)
-    model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
-    model.requires_grad_(True)
     frames_per_code = VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0]
-    settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
     whole, start, change = ((source, encode_clips(fine, source.latents)) for source in (clips, starts, changes))
     middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
     changing = run.scale.changes.length // frames_per_code
@@ -276,7 +278,7 @@ def train_ar(
         (longest, whole),
     )
 
-    def batch_at(step: int) -> tuple[list[str], Tensor, Tensor]:
+    def batch_at(step: int) -> ARBatch:
         window, (source, codes) = cycle[step % len(cycle)]
         return code_windows(
             codes,
@@ -287,6 +289,16 @@ def train_ar(
             draw=random.Random(f"{run.seed} ar {step}"),
         )
 
+    return batch_at
+
+
+def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBatch]) -> ARTransformer:
+    """Codes from text, with the text encoder that it reads, which learns on."""
+    torch.manual_seed(run.seed)
+    transformer = ARTransformer(run.config.ar)
+    model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
+    model.requires_grad_(True)
+    settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
     run.fit(
         "ar",
         model,
@@ -296,6 +308,23 @@ def train_ar(
         weight_decay=0.02,
     )
     return transformer
+
+
+def distill_guidance(
+    run: Run, text_encoder: TextEncoder, teacher: ARTransformer, batch_at: Callable[[int], ARBatch]
+) -> ARTransformer:
+    """What drafts as its teacher does with guidance, in one pass instead of two."""
+    torch.manual_seed(run.seed)
+    student = deepcopy(teacher).requires_grad_(True)
+    settings = ar.ARTrainingConfig(text_dropout=0.05, code_corruption=0.05)
+    run.fit(
+        "guidance",
+        student,
+        batch_at,
+        lambda batch: ar.guidance_loss(text_encoder, teacher, student, batch[0], batch[1], _GUIDANCE, settings),
+        learning_rate=3e-4,
+    )
+    return student
 
 
 def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
@@ -324,6 +353,36 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
         weight_decay=0.01,
     )
     return model
+
+
+def sharpen_dit(
+    run: Run, model: STDiT3, fine: LatentVQVAE, text_encoder: TextEncoder, video_vae: VideoVAE, clips: LatentClips
+) -> None:
+    """What one step makes of drafted codes looks like latents."""
+    torch.manual_seed(run.seed)
+    discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
+    both = nn.ModuleDict({"dit": model, "discriminator": discriminator}).to(run.device)
+    both.requires_grad_(True)
+    model.rope.requires_grad_(False)
+    batch_at = condition_batches(
+        clips,
+        [decode_clips(fine, encode_clips(fine, clips.latents))],
+        text_encoder,
+        run.config.segments,
+        frames=max(1, run.scale.dit_frames // 3),
+        seed=run.seed,
+    )
+    start = run.config.sampling.start_timestep
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        latents, text, text_mask, condition = batch
+        if torch.rand(()) < _PLAIN:
+            return dit.loss(model, latents, text, text_mask, condition, dit.DIORAMA_DIT)
+        return adversarial.dit_loss(
+            model, video_vae, discriminator, latents, text, text_mask, condition, dit.DIORAMA_DIT, start
+        )
+
+    run.fit("sharpening", both, batch_at, loss, learning_rate=2e-4, betas=(0.5, 0.95))
 
 
 def train_classifier(run: Run) -> AttributeClassifier:
