@@ -89,7 +89,7 @@ TINY = replace(
     ),
     injection=replace(DIORAMA.injection, condition_channels=4, layers=(0,)),
     segments=replace(DIORAMA.segments, num_latents=5, overlap=2),
-    sampling=replace(DIORAMA.sampling, num_steps=2),
+    sampling=replace(DIORAMA.sampling, num_steps=2, ar_guidance_scale=2.0),
 )
 TINY_OPENSORA = replace(
     OPENSORA_V1_2,

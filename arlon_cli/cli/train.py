@@ -157,6 +157,13 @@ def ar(
     micro_batch: MicroBatch = None,
     lr: Rate = None,
     from_scratch: FromScratch = False,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            help="Learn nothing new, but to draft alone as the model does with this guidance: half the work a code.",
+        ),
+    ] = None,
     checkpoint_layers: SaveMemory = None,
     prepared: Prepared = None,
     seed: options.Seed = None,
@@ -166,6 +173,8 @@ def ar(
     quiet: options.Quiet = False,
 ) -> None:
     """Train the AR Transformer on your captioned videos; prints the new checkpoint's path."""
+    if guidance is not None and from_scratch:
+        raise InputError("--guidance is learnt from the model's own drafts; --from-scratch has none.")
     _train("ar", **locals())
 
 
@@ -211,9 +220,11 @@ def _train(
     quiet: bool,
     size: list[str] | None = None,
     checkpoint_layers: bool | None = None,
+    guidance: float | None = None,
 ) -> None:
     options.check_sampling(seed)
-    for name, value in {"--steps": steps, "--batch": batch, "--micro-batch": micro_batch, "--lr": lr}.items():
+    numbers = {"--steps": steps, "--batch": batch, "--micro-batch": micro_batch, "--lr": lr, "--guidance": guidance}
+    for name, value in numbers.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value:g}; it is a positive number.")
     from arlon_cli.models.device import resolve_device, resolve_dtype
@@ -239,6 +250,7 @@ def _train(
         seed=seed or 0,
         from_scratch=from_scratch,
         sizes=_sizes(size, config),
+        guidance=guidance,
     )
     folder = prepared or Store.from_environment().folder / "prepared"
     with stoppable() as stop:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config, SemanticInjectionConfig
+from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config, SamplingConfig, SemanticInjectionConfig
 from arlon_cli.errors import CheckpointError
 from arlon_cli.models.blank import blank
 from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
@@ -63,10 +63,11 @@ def replace_part(
     tensors: dict[str, Tensor],
     dtype: torch.dtype,
     injection: SemanticInjectionConfig | None = None,
+    sampling: SamplingConfig | None = None,
 ) -> None:
     """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
 
-    `injection` is that of a new DiT where it is not the one of `source`.
+    `injection` and `sampling` are the new part's where they are not those of `source`.
 
     Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
     named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
@@ -83,7 +84,7 @@ def replace_part(
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
         config = _elsewhere(source)
-        config = config if injection is None else replace(config, injection=injection)
+        config = replace(config, injection=injection or config.injection, sampling=sampling or config.sampling)
         (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
 

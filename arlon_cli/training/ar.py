@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder
 
+GUIDANCE = 3.0
+"""That of drafts, for a model that has not learnt to do without"""
+
 
 @dataclass(frozen=True)
 class ARTrainingConfig:
@@ -17,6 +20,10 @@ class ARTrainingConfig:
 
     text_dropout: float
     code_corruption: float
+
+
+TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
+DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05)
 
 
 def loss(
@@ -67,25 +74,24 @@ def code_loss(
 
 
 def guidance_loss(
-    text_encoder: TextEncoder,
     teacher: ARTransformer,
     student: ARTransformer,
-    prompts: list[str],
+    text: Tensor,
+    text_mask: Tensor,
     codes: Tensor,
     guidance_scale: float,
     config: ARTrainingConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """How far a student's own logits are from its teacher's guided ones: KL divergence per token in nats.
 
-    One pass then does what guidance takes two for (after Meng et al., 2023, who did it for diffusion models). B
-    prompts, codes (B, T, h, w); the text encoder learns nothing. Metrics: `loss`; `agreement`, how often both find the
-    same code the likeliest. Random numbers: torch's global generator.
+    One pass then does what guidance takes two for (after Meng et al., 2023, who did it for diffusion models). Text
+    (2B, L, C) with its mask (2B, L) is that of B prompts, then as often the null prompt's; codes (B, T, h, w). Metrics:
+    `loss`; `agreement`, how often both find the same code the likeliest. Random numbers: torch's global generator.
     """
     codes = corrupt(codes, config.code_corruption, teacher.config.codebook_size)
+    longest = int(text_mask.sum(dim=1).max())
+    text, text_mask = text[:, :longest], text_mask[:, :longest]
     with torch.no_grad():
-        text, text_mask = text_encoder.encode([*drop(prompts, config.text_dropout), *[""] * len(prompts)])
-        longest = int(text_mask.sum(dim=1).max())
-        text, text_mask = text[:, :longest], text_mask[:, :longest]
         given, free = _code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1)).chunk(2)
         wanted = torch.lerp(free, given, guidance_scale).log_softmax(-1)
     logits = _code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes).log_softmax(-1)
@@ -97,6 +103,11 @@ def guidance_loss(
 def _code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
     """Logits (B, N, codebook size): ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn."""
     return model(text, text_mask, codes)[..., : model.config.codebook_size].float()
+
+
+def with_null(prompts: list[str]) -> list[str]:
+    """Prompts, then as often the null prompt."""
+    return [*prompts, *[""] * len(prompts)]
 
 
 def drop(prompts: list[str], share: float) -> list[str]:

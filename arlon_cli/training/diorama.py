@@ -55,7 +55,6 @@ _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
 _FIRST_START, _FIRST_CHANGE = 300_000, 600_000  # the scenes of starts and changes follow whole clips by so many
-_GUIDANCE = 3.0  # that the AR Transformer learns to draft with on its own
 _PLAIN = 0.25  # share of the batches that teach the DiT all timesteps as it is sharpened at one
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
@@ -298,12 +297,11 @@ def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBa
     transformer = ARTransformer(run.config.ar)
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     model.requires_grad_(True)
-    settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
     run.fit(
         "ar",
         model,
         batch_at,
-        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], settings, batch[2]),
+        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, batch[2]),
         learning_rate=1e-3,
         weight_decay=0.02,
     )
@@ -316,14 +314,13 @@ def distill_guidance(
     """What drafts as its teacher does with guidance, in one pass instead of two."""
     torch.manual_seed(run.seed)
     student = deepcopy(teacher).requires_grad_(True)
-    settings = ar.ARTrainingConfig(text_dropout=0.05, code_corruption=0.05)
-    run.fit(
-        "guidance",
-        student,
-        batch_at,
-        lambda batch: ar.guidance_loss(text_encoder, teacher, student, batch[0], batch[1], _GUIDANCE, settings),
-        learning_rate=3e-4,
-    )
+
+    def loss(batch: ARBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            text, text_mask = text_encoder.encode(ar.with_null(ar.drop(batch[0], ar.DISTILLING.text_dropout)))
+        return ar.guidance_loss(teacher, student, text, text_mask, batch[1], ar.GUIDANCE, ar.DISTILLING)
+
+    run.fit("guidance", student, batch_at, loss, learning_rate=3e-4)
     return student
 
 

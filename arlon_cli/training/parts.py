@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from arlon_cli.config import VideoVAEConfig
+from arlon_cli.config import SamplingConfig, VideoVAEConfig
 from arlon_cli.errors import InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
@@ -113,7 +114,9 @@ def train_part(
     plan.module.load_state_dict(trained.weights)
     plan.finish()
     if processes.rank == 0:
-        replace_part(target, checkpoint, settings.part, plan.module.state_dict(), torch.bfloat16)
+        replace_part(
+            target, checkpoint, settings.part, plan.module.state_dict(), torch.bfloat16, sampling=_sampling(work)
+        )
     processes.wait()
     if settings.part in _BUILT_ON:
         report(f"{_BUILT_ON[settings.part]} of this model were made for the {settings.part} before; train them next.")
@@ -186,11 +189,13 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
 
 
 def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
-    """Codes from the features of captions (2.1); the text encoder stays as it is."""
+    """Codes from the features of captions (2.1), or as the model drafts with guidance; the text encoder stays."""
     read_text, read_codes = work.texts(pieces), work.codes(pieces, "latent_vqvae")
     model = cast(ARTransformer, work.module(lambda: ARTransformer(work.config.ar)))
     model.checkpoint_layers = work.checkpoint_layers
-    settings = ar.ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
+    guidance = work.settings.guidance
+    settings = ar.TRAINING if guidance is None else ar.DISTILLING
+    teacher = deepcopy(model).eval().requires_grad_(False)
     ratio = work.config.latent_vqvae.ratio[0]
     coded = [dataclasses.replace(piece, length=piece.length // ratio) for piece in pieces]
     buckets = work.buckets(coded, halvings(work.config.ar.window_frames, 1), unit=1)
@@ -202,10 +207,26 @@ def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
 
     def loss(batch: tuple[list[str], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         captions, codes = batch
-        text, text_mask = read_text(ar.drop(captions, settings.text_dropout))
+        captions = ar.drop(captions, settings.text_dropout)
+        if guidance is not None:
+            return ar.guidance_loss(teacher, model, *read_text(ar.with_null(captions)), codes, guidance, settings)
+        text, text_mask = read_text(captions)
         return ar.code_loss(model, text, text_mask, codes, settings)
 
     return Plan(model, batch_at, loss, weight_decay=0.02)
+
+
+def _sampling(work: Work) -> SamplingConfig:
+    """How a model with the new part samples: a newly trained AR Transformer wants guidance, until it learns its own."""
+    sampling = work.config.sampling
+    if work.settings.part != "ar":
+        return sampling
+    if work.settings.guidance is not None:
+        return dataclasses.replace(sampling, ar_guidance_scale=1.0)
+    if sampling.ar_guidance_scale != 1.0:
+        return sampling
+    work.on_event(f"Drafts take guidance {ar.GUIDANCE:g} now; `train ar --guidance {ar.GUIDANCE:g}` spares it again.")
+    return dataclasses.replace(sampling, ar_guidance_scale=ar.GUIDANCE)
 
 
 def _plan_dit(work: Work, pieces: Sequence[Piece]) -> Plan:

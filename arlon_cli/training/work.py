@@ -49,6 +49,7 @@ class PartSettings:
     seed: int
     from_scratch: bool
     sizes: tuple[Size, ...]
+    guidance: float | None = None  # that the AR Transformer learns to draft with on its own
 
 
 def default_steps(part: str, config: ModelConfig) -> int:
@@ -197,6 +198,10 @@ def check_settings(settings: PartSettings, checkpoint: Checkpoint, processes: Pr
         if needed not in checkpoint.published and not checkpoint.has(needed):
             raise CheckpointError(f"{checkpoint.folder} has no {needed}, from which {part} learns; train that first.")
     checkpoint.check(*(needed for needed in (part, *_LEARNS_FROM[part]) if needed in checkpoint.published))
+    if settings.guidance is not None and not checkpoint.has("ar"):
+        raise InputError(f"{checkpoint.folder} has no AR model yet, whose guidance could be learnt.")
+    if settings.guidance is not None and config.sampling.ar_guidance_scale == 1.0:
+        raise InputError(f"{config.name} drafts without guidance already; train its AR model first.")
     if settings.batch % settings.micro_batch:
         raise InputError(f"A batch of {settings.batch} does not divide into micro-batches of {settings.micro_batch}.")
     if settings.batch // settings.micro_batch % processes.count:

@@ -153,6 +153,15 @@ def test_wrong_use_is_one_line_and_2(
     assert not list(here.iterdir())
 
 
+def test_guidance_is_learnt_from_an_ar_model_that_is_there(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in (["--from-scratch"], ["--guidance", "0"]):
+        assert trained("ar", videos, tiny_checkpoint, here / "run", "--guidance", "2", *more) == 2
+        assert "--guidance is" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
 def test_data_that_is_none_is_one_line_and_2(
     tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from arlon_cli.config import ModelConfig
 from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.storage.checkpoint import ADAPTERS, WEIGHTS, Checkpoint, save_checkpoint
 from arlon_cli.storage.store import Store
+from arlon_cli.training.ar import GUIDANCE
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.parts import train_part
 from arlon_cli.training.processes import ALONE, Processes
@@ -121,6 +122,23 @@ def test_a_run_that_was_stopped_and_killed_equals_an_uninterrupted_one(
     for name, value in whole.tensors(part).items():
         assert torch.equal(value, parts.tensors(part)[name]), name
     assert losses(tmp_path / "whole")[-1] == losses(tmp_path / "parts")[-1]
+
+
+def test_guidance_is_learnt_once_and_wanted_again_by_what_learns_on(
+    videos: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    assert Checkpoint(tiny_checkpoint).config.sampling.ar_guidance_scale == 2.0
+    alone = train(videos, tmp_path / "alone", tiny_checkpoint, "ar", guidance=2.0)
+    assert Checkpoint(alone).config.sampling.ar_guidance_scale == 1.0
+    assert 0 <= losses(tmp_path / "alone")[0] < 1e-3  # a new network hardly looks at the text
+    with pytest.raises(InputError, match="drafts without guidance already"):
+        train(videos, tmp_path / "twice", alone, "ar", guidance=2.0)
+    events: list[str] = []
+    further = train(videos, tmp_path / "further", alone, "ar", on_event=events.append)
+    assert Checkpoint(further).config.sampling.ar_guidance_scale == GUIDANCE
+    assert any("Drafts take guidance" in event for event in events)
+    other = train(videos, tmp_path / "other", alone, "latent_vqvae_coarse")
+    assert Checkpoint(other).config == Checkpoint(alone).config
 
 
 def test_micro_batches_are_one_batch(videos: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
