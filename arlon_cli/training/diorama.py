@@ -42,20 +42,18 @@ SHARES = {
     "clips": 10,
     "starts": 12,
     "changes": 8,
-    "latent_vqvae": 8,
+    "latent_vqvae": 20,
     "latent_vqvae_coarse": 4,
     "decoder": 10,
     "ar": 28,
     "guidance": 8,
-    "dit": 24,
-    "sharpening": 14,
+    "dit": 30,
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
 _FIRST_START, _FIRST_CHANGE = 300_000, 600_000  # the scenes of starts and changes follow whole clips by so many
-_PLAIN = 0.25  # share of the batches that teach the DiT all timesteps as it is sharpened at one
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
@@ -108,7 +106,6 @@ def train_diorama(
     transformer = distill_guidance(run, text_encoder, teacher, batch_at)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
-    sharpen_dit(run, stdit, fine, text_encoder, video_vae, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
     parts = {
         "text_encoder": text_encoder,
@@ -233,7 +230,7 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         draw = random.Random(f"{run.seed} decoder {step}")
         latents, windows = [], []
-        for _ in range(max(1, run.scale.vqvae_clips // 3)):
+        for _ in range(max(2, run.scale.vqvae_clips // 3)):
             clip, start = draw.randrange(len(codes)), draw.randint(0, codes.shape[1] - _SHARPENED_CODES)
             windows.append(codes[clip, start : start + _SHARPENED_CODES])
             latents.append(clips.latents[clip, :, ratio * start : ratio * (start + _SHARPENED_CODES)])
@@ -243,7 +240,7 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
         "decoder",
         model,
         batch_at,
-        lambda batch: adversarial.decoder_loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
+        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
         learning_rate=4e-4,
         betas=(0.5, 0.95),
     )
@@ -350,36 +347,6 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
         weight_decay=0.01,
     )
     return model
-
-
-def sharpen_dit(
-    run: Run, model: STDiT3, fine: LatentVQVAE, text_encoder: TextEncoder, video_vae: VideoVAE, clips: LatentClips
-) -> None:
-    """What one step makes of drafted codes looks like latents."""
-    torch.manual_seed(run.seed)
-    discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
-    both = nn.ModuleDict({"dit": model, "discriminator": discriminator}).to(run.device)
-    both.requires_grad_(True)
-    model.rope.requires_grad_(False)
-    batch_at = condition_batches(
-        clips,
-        [decode_clips(fine, encode_clips(fine, clips.latents))],
-        text_encoder,
-        run.config.segments,
-        frames=max(1, run.scale.dit_frames // 3),
-        seed=run.seed,
-    )
-    start = run.config.sampling.start_timestep
-
-    def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        latents, text, text_mask, condition = batch
-        if torch.rand(()) < _PLAIN:
-            return dit.loss(model, latents, text, text_mask, condition, dit.DIORAMA_DIT)
-        return adversarial.dit_loss(
-            model, video_vae, discriminator, latents, text, text_mask, condition, dit.DIORAMA_DIT, start
-        )
-
-    run.fit("sharpening", both, batch_at, loss, learning_rate=2e-4, betas=(0.5, 0.95))
 
 
 def train_classifier(run: Run) -> AttributeClassifier:

@@ -48,7 +48,7 @@ CPU = Scale(
     changes=ClipKind(160, 64, lead=8),
     most_changes=4096,
     captions=48,
-    vqvae_clips=6,
+    vqvae_clips=2,
     ar_frames=48,
     dit_frames=48,
     pictures=24,

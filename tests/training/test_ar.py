@@ -10,7 +10,7 @@ from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, guidance_loss, loss
+from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, guidance_loss, loss, with_null
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -129,10 +129,11 @@ def test_frames_that_are_given_do_not_count(models: tuple[TextEncoder, ARTransfo
 
 def test_without_guidance_a_copy_has_nothing_to_learn(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
     text_encoder, teacher = models
-    value, metrics = guidance_loss(text_encoder, teacher, deepcopy(teacher), PROMPTS, codes, 1.0, PLAIN)
+    text = text_encoder.encode(with_null(PROMPTS))
+    value, metrics = guidance_loss(teacher, deepcopy(teacher), *text, codes, 1.0, PLAIN)
     assert abs(value.item()) < 1e-6
     assert metrics["agreement"] == 1
-    value, _ = guidance_loss(text_encoder, teacher, deepcopy(teacher), PROMPTS, codes, 3.0, PLAIN)
+    value, _ = guidance_loss(teacher, deepcopy(teacher), *text, codes, 3.0, PLAIN)
     assert value > 1e-5
 
 
@@ -143,21 +144,22 @@ def test_a_student_alone_learns_to_draft_as_its_guided_teacher(
     for block in teacher.blocks:  # so that the text says more than a new network's
         torch.nn.init.normal_(block.proj.weight, std=0.3)
     student = deepcopy(teacher)
+    with torch.no_grad():
+        both = text_encoder.encode(with_null(PROMPTS))
     optimizer = torch.optim.AdamW(student.parameters(), lr=3e-3, weight_decay=0.0)
     found = []
     for _ in range(60):
-        value, _ = guidance_loss(text_encoder, teacher, student, PROMPTS, codes, 3.0, PLAIN)
+        value, _ = guidance_loss(teacher, student, *both, codes, 3.0, PLAIN)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         found.append(value.item())
     assert found[-1] < 0.1 * found[0]
-    assert all(parameter.grad is None for model in models for parameter in model.parameters())
-    text, text_mask = text_encoder.encode(PROMPTS)
-    null_text, null_mask = text_encoder.encode([""])
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    (text, null_text), (text_mask, null_mask) = (part.chunk(2) for part in both)
     with torch.no_grad():
         given, own = teacher(text, text_mask, codes), student(text, text_mask, codes)
-        free = teacher(null_text.expand_as(text), null_mask.expand_as(text_mask), codes)
+        free = teacher(null_text, null_mask, codes)
     guided, own, given = ((free + 3 * (given - free))[..., :16], own[..., :16], given[..., :16])
     wanted = guided.softmax(-1)
     assert (own.softmax(-1) - wanted).abs().mean() < 0.3 * (given.softmax(-1) - wanted).abs().mean()
