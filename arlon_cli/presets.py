@@ -89,7 +89,7 @@ DIORAMA = ModelConfig(
         timestep_transform=False,
         ar_temperature=0.8,
         ar_top_k=100,
-        ar_guidance_scale=3.0,
+        ar_guidance_scale=1.0,
     ),
     published=None,
 )
