@@ -195,7 +195,7 @@ def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
     model.checkpoint_layers = work.checkpoint_layers
     guidance = work.settings.guidance
     settings = ar.TRAINING if guidance is None else ar.DISTILLING
-    teacher = deepcopy(model).eval().requires_grad_(False)
+    teacher = model if guidance is None else deepcopy(model).eval().requires_grad_(False)
     ratio = work.config.latent_vqvae.ratio[0]
     coded = [dataclasses.replace(piece, length=piece.length // ratio) for piece in pieces]
     buckets = work.buckets(coded, halvings(work.config.ar.window_frames, 1), unit=1)
