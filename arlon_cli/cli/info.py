@@ -44,9 +44,9 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
         extend = ["arlon", "extend", "--frames", str(last.num_frames), "--model", made.model, "-o", path.name]
         making = remake_command(replace(made, shots=tuple(before)), earlier)
         return f"{making} && {shlex.join([*extend, '--', earlier.name, last.prompt])}"
-    settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", f"{made.guidance_scale:g}"]
+    settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", str(made.guidance_scale)]
     settings += ["--dtype", made.dtype, *([] if made.use_ar else ["--no-ar"])]
-    settings += ["--reuse", f"{made.reuse:g}"] if made.reuse else []
+    settings += ["--reuse", str(made.reuse)] if made.reuse else []
     settings += [word for number in made.redo for word in ("--redo", str(number))]
     settings += ["--codes", made.codes] if made.codes else []
     settings += ["--image", made.image] if made.image else []

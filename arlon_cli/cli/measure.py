@@ -91,6 +91,8 @@ def _measure(
 
     on_event(f"Measuring {path}")
     found = probe(path)
+    if not found.fps:
+        raise InputError(f"{path} does not say how many frames a second it has.")
     made = VideoMetadata.from_json(found.comment)
     config = None if made is None else _config(made, model)
     seams = None

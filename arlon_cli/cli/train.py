@@ -279,7 +279,7 @@ def _sizes(sizes: list[str] | None, config: "ModelConfig") -> tuple[tuple[int, i
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Lets Ctrl-C stop a training after its step; gives what says whether that was asked for.
+    """Lets Ctrl-C, and SIGTERM as it, stop a training after its step; gives what says whether that was asked for.
 
     Raises the console's Interrupted for a training that stopped.
     """
@@ -294,10 +294,11 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         asked = True
         print_line("Stopping after this step; once more stops at once.")
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     except (loop.Interrupted, KeyboardInterrupt) as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped.") from error
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

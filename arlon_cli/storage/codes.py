@@ -12,6 +12,7 @@ from torch import Tensor
 from arlon_cli.config import ModelConfig
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.partial import write_whole
+from arlon_cli.storage.records import build_record
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def read_codes(path: Path) -> tuple[Tensor, CodesRecord]:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} holds no codes that can be read: {error}.") from error
     try:
-        record = CodesRecord(**json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
+        record = build_record(CodesRecord, json.loads(text))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.") from error
     if names != ["codes"] or codes.ndim != 3 or codes.dtype != torch.int32:
         raise InputError(f"{path} holds no codes: it was not made by `arlon encode`.")

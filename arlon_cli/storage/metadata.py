@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from arlon_cli.storage.records import build_record
+
 
 @dataclass(frozen=True)
 class ShotRecord:
@@ -56,7 +58,8 @@ class VideoMetadata:
         """What `to_json` wrote; None for any other text."""
         try:
             data: Any = json.loads(text)["arlon"]
-            shots = tuple(ShotRecord(**shot) for shot in data["shots"])
-            return cls(**{**data, "shots": shots, "redo": tuple(data.get("redo", ()))}) if shots else None
-        except (ValueError, KeyError, TypeError, RecursionError):
+            shots = tuple(build_record(ShotRecord, shot) for shot in data["shots"])
+            redo = tuple(map(int, data.get("redo", ())))
+            return build_record(cls, {**data, "shots": shots, "redo": redo}) if shots else None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None

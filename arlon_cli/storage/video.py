@@ -25,7 +25,7 @@ _QUEUED_CHUNKS = 4
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds; `comment` is its comment as text, "" where there is none."""
+    """What a video file holds; `fps` is 0 and its `comment`, as text, "" where it has none."""
 
     width: int
     height: int
@@ -146,7 +146,7 @@ def probe(path: Path) -> VideoInfo:
     counted = run_ffmpeg("-i", ffmpeg_path(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
     stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
-    rate = re.search(r"([\d.]+) (?:fps|tbr)", log)
+    rate = re.search(r"([\d.]+)(k?) (?:fps|tbr)\b", log)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if counted.returncode != 0 or stream is None or not frames:
         raise InputError(f"{path} is no video that ffmpeg can read.")
@@ -156,7 +156,7 @@ def probe(path: Path) -> VideoInfo:
     return VideoInfo(
         width=width,
         height=height,
-        fps=_exact_rate(float(rate[1])) if rate else 0.0,
+        fps=_exact_rate(float(rate[1]) * (1000 if rate[2] else 1)) if rate else 0.0,
         num_frames=int(frames[-1]),
         comment=_comment(path),
     )

@@ -8,10 +8,12 @@ import pytest
 from arlon_cli.cli.app import run
 from arlon_cli.cli.measure import measure_videos, seams_of
 from arlon_cli.config import ModelConfig
+from arlon_cli.errors import InputError
 from arlon_cli.evaluation.overview import Video
 from arlon_cli.pipeline.segments import Settings, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
+from arlon_cli.storage import video
 from arlon_cli.storage.metadata import VideoMetadata
 from arlon_cli.storage.video import VideoWriter, read_frames, read_metadata
 
@@ -71,3 +73,9 @@ def test_a_video_that_is_not_as_planned_has_no_known_joins(tiny_checkpoint: Path
     assert longer.joins[: len(whole.joins)] == whole.joins
     assert run(["extend", "cut.mp4", "--frames", "16", "-o", "other.mp4", *model]) == 0
     assert measured("other.mp4").seams is None
+
+
+def test_a_video_that_tells_no_rate(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "probe", lambda path: video.VideoInfo(32, 32, 0.0, 4, ""))
+    with pytest.raises(InputError, match=r"still\.mp4 does not say how many frames a second"):
+        measure_videos([here / "still.mp4"], None, with_sheets=False, on_event=lambda message: None)

@@ -51,20 +51,21 @@ def test_prints_the_checkpoint(
     assert err == "5 minutes on cpu in torch.float32 from 2\n"
 
 
-def test_ctrl_c_stops_after_the_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_after_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     def train(folder: Path, *, stop: Callable[[], bool], **rest: object) -> Path:
         assert not stop()
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         assert stop()
         raise recipe.Interrupted
 
     monkeypatch.setattr(recipe, "train_diorama", train)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     assert run(["train", "diorama", "-o", str(tmp_path)]) == 130
     assert "same command goes on" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(number) == before
 
 
 def trained(part: str, data: Path, model: Path, output: Path, *more: str) -> int:

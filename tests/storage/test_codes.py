@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ def test_what_is_no_codes_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match="holds no codes"):
         read_codes(path)
-    for metadata in (None, {"arlon": "[]"}, {"arlon": "{}"}, {"arlon": "7"}, {"arlon": "[" * 20_000}):
+    wrong = json.dumps({**asdict(RECORD), "num_frames": "20"})
+    for metadata in (None, *({"arlon": text} for text in ("[]", "{}", "7", "[" * 20_000, wrong))):
         save_file({"codes": CODES.int()}, path, metadata=metadata)
         with pytest.raises(InputError, match="not made by `arlon encode`"):
             read_codes(path)

@@ -33,6 +33,13 @@ def clip(num_frames: int) -> np.ndarray:
     )
 
 
+def with_rate(path: Path, fps: float) -> Path:
+    """A video of so many frames a second."""
+    made = run_ffmpeg("-f", "lavfi", "-i", f"color=red:size=32x16:rate={fps}", "-frames:v", "4", str(path))
+    assert made.returncode == 0
+    return path
+
+
 def write(path: Path, frames: np.ndarray, comment: str = "") -> None:
     with VideoWriter(path, width=32, height=16, fps=24, comment=comment) as writer:
         for chunk in np.array_split(frames, 3):
@@ -108,6 +115,12 @@ def test_no_frames_no_file(tmp_path: Path) -> None:
     assert not [file for file in tmp_path.iterdir() if file.is_file()]
 
 
+@pytest.mark.parametrize("fps", [0.5, 15, 1000])
+def test_rates_are_probed(tmp_path: Path, fps: float) -> None:
+    rated = with_rate(tmp_path / "clip.mp4", fps)
+    assert probe(rated).fps == fps
+
+
 def test_odd_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="33x16"):
         VideoWriter(tmp_path / "clip.mp4", width=33, height=16, fps=24, comment="")
@@ -127,6 +140,22 @@ def test_other_comments_are_no_metadata() -> None:
     no_shots = MADE.to_json().replace(MADE.to_json().split('"shots":')[1].split(',"seed"')[0], "[]")
     for text in ("", "nice", "[]", "{}", '{"arlon": {"shots": []}}', no_shots, "[" * 20_000):
         assert VideoMetadata.from_json(text) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('"seed":3', '"seed":"3"'),
+        ('"fps":24', '"fps":null'),
+        ('"guidance_scale":1.5', '"guidance_scale":"strong"'),
+        ('"redo":[]', '"redo":["first"]'),
+        ('"num_frames":9', '"num_frames":1e999'),
+        ('"shots":[', '"shots":[7,'),
+    ],
+)
+def test_metadata_of_other_types_is_none(right: str, wrong: str) -> None:
+    assert right in MADE.to_json()
+    assert VideoMetadata.from_json(MADE.to_json().replace(right, wrong, 1)) is None
 
 
 def test_metadata_of_an_earlier_version_is_read() -> None:
