@@ -14,13 +14,20 @@ VISIBLE = {name: ATTRIBUTES[name] for name in ("family", "time", "weather", "col
 def loss(model: AttributeClassifier, frames: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean cross-entropy over the attributes of `VISIBLE` for frames (B, 3, H, W) in [-1, 1] and values (B, A).
 
-    Half of the frames are blurred, since what is to be read later came out of a decoder. Metrics: accuracies.
+    Half of the frames are blurred, since what is to be read later came out of a decoder, and half are mirrored, which
+    changes none of these attributes. Metrics: accuracies.
     """
+    mirrored = _half(frames)
+    frames = torch.where(mirrored, frames.flip(-1), frames)
     soft = F.interpolate(F.avg_pool2d(frames, 2), scale_factor=2.0, mode="bilinear")
-    blurred = (torch.rand(len(frames), 1, 1, 1) < 0.5).to(frames.device)
-    logits = model(torch.where(blurred, soft, frames)).values()
+    logits = model(torch.where(_half(frames), soft, frames)).values()
     losses, accuracies = [], []
     for values, target in zip(logits, targets.unbind(1), strict=True):
         losses.append(F.cross_entropy(values.float(), target))
         accuracies.append((values.detach().argmax(1) == target).float().mean())
     return torch.stack(losses).mean(), dict(zip(VISIBLE, accuracies, strict=True))
+
+
+def _half(frames: Tensor) -> Tensor:
+    """Which of the frames (B, 1, 1, 1): each with a chance of one half, by torch's global random numbers."""
+    return (torch.rand(len(frames), 1, 1, 1) < 0.5).to(frames.device)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,8 @@ def write_clips(
 
     The scenes' seeds go up from `first`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + seconds
     vae.eval()
-    for count in range(0, most, per_file):
-        file = folder / f"{count:08d}.safetensors"
-        if file.exists():
-            continue
-        if stop() or (time.monotonic() > end and count > 0):
-            return
+    for count, file in files_to_write(folder, per_file=per_file, most=most, seconds=seconds, stop=stop):
         seeds = [(first + count + i) % HELD_OUT for i in range(per_file)]
         latents, starts = [], []
         for seed in seeds:
@@ -95,6 +88,24 @@ def write_clips(
         places = {"seeds": torch.tensor(seeds), "starts": torch.tensor(starts)}
         save_file({"latents": torch.cat(latents).contiguous(), **places}, temporary)
         temporary.replace(file)
+
+
+def files_to_write(
+    folder: Path, *, per_file: int, most: int, seconds: float, stop: Callable[[], bool]
+) -> Iterator[tuple[int, Path]]:
+    """The files of `folder` that are not there yet, each with the number of its first item, for so many seconds.
+
+    There are `per_file` items in each and `most` in all; the first file is given whatever time there is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds
+    for count in range(0, most, per_file):
+        file = folder / f"{count:08d}.safetensors"
+        if file.exists():
+            continue
+        if stop() or (time.monotonic() > end and count > 0):
+            return
+        yield count, file
 
 
 def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClips:

@@ -1,4 +1,4 @@
-"""Batches that are painted as they are needed: captions, pictures and crops of the dioramas."""
+"""Batches of the dioramas that are made as they are needed: captions, and crops of pixels."""
 
 import random
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, Scene, caption, render, sample_scene
 
-_SCENE_FRAMES = 256
+SCENE_FRAMES = 256
 
 
 def attribute_values(scene: Scene, frame: int, names: Iterable[str]) -> list[int]:
@@ -23,26 +23,11 @@ def caption_batch(batch: int, seed: int, step: int, device: torch.device) -> tup
     draw = random.Random(f"{seed} caption {step}")
     prompts, values = [], []
     for _ in range(batch):
-        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=_SCENE_FRAMES)
+        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=SCENE_FRAMES)
         index = draw.randrange(len(scene.spans))
         prompts.append(caption(scene, index, draw.randrange(1 << 30)))
         values.append(attribute_values(scene, scene.spans[index].start, ATTRIBUTES))
     return prompts, torch.tensor(values, device=device)
-
-
-def picture_batch(
-    batch: int, names: Iterable[str], image_size: int, seed: int, step: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Frames (batch, 3, size, size) in [-1, 1], two of a scene, and the values (batch, A) of the attributes `names`."""
-    draw = random.Random(f"{seed} picture {step}")
-    pictures, values = [], []
-    for _ in range(batch // 2):
-        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=_SCENE_FRAMES)
-        settled = [f for f in range(_SCENE_FRAMES) if all(not 0 <= f - span.start < 36 for span in scene.spans[1:])]
-        frames = sorted(draw.sample(settled, 2))
-        pictures.append(render([scene], torch.tensor(frames, device=device), image_size, device)[0] * 2 - 1)
-        values += [attribute_values(scene, frame, names) for frame in frames]
-    return torch.cat(pictures), torch.tensor(values, device=device)
 
 
 @dataclass(frozen=True)
@@ -61,8 +46,8 @@ def pixel_batch(cut: PixelCrops, seed: int, step: int, device: torch.device) -> 
     draw = random.Random(f"{seed} {step}")
     crops = []
     for _ in range(cut.scenes):
-        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=_SCENE_FRAMES)
-        start = draw.randrange(_SCENE_FRAMES - cut.num_frames)
+        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=SCENE_FRAMES)
+        start = draw.randrange(SCENE_FRAMES - cut.num_frames)
         frames = torch.arange(start, start + cut.num_frames, device=device)
         pixels = render([scene], frames, cut.image_size, device)[0].transpose(0, 1) * 2 - 1  # (3, T, H, W)
         for _ in range(cut.crops):

@@ -31,8 +31,9 @@ from arlon_cli.training.clips import (
     read_clips,
     write_clips,
 )
-from arlon_cli.training.data import caption_batch, picture_batch, pixel_batch
+from arlon_cli.training.data import caption_batch, pixel_batch
 from arlon_cli.training.loop import Interrupted
+from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
 
@@ -48,12 +49,13 @@ SHARES = {
     "ar": 28,
     "guidance": 8,
     "dit": 30,
+    "pictures": 4,
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window
-_FIRST_START, _FIRST_CHANGE = 300_000, 600_000  # the scenes of starts and changes follow whole clips by so many
+_FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
@@ -349,13 +351,35 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
     return model
 
 
+def make_pictures(run: Run) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, H, W) uint8 with the values (N, A) of what is visible in them, painted once."""
+    folder = run.folder / "pictures"
+    if run.finished("classifier") is None:
+        with run.budget.stage("pictures"):
+            write_pictures(
+                folder,
+                image_size=run.config.height,
+                first=run.seed * 1_000_003 + _FIRST_PICTURE,
+                seconds=run.budget.allowance("pictures"),
+                most=run.scale.most_pictures,
+                device=run.device,
+                stop=run.stop,
+            )
+    if run.stop():
+        raise Interrupted
+    return read_pictures(folder, classifier.VISIBLE)
+
+
 def train_classifier(run: Run) -> AttributeClassifier:
     """The reader of frames that measures how well a video shows its prompt."""
     torch.manual_seed(run.seed)
     model = AttributeClassifier(classifier.VISIBLE).to(run.device)
+    pictures, values = make_pictures(run)
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
-        return picture_batch(run.scale.pictures, classifier.VISIBLE, run.config.height, run.seed, step, run.device)
+        draw = random.Random(f"{run.seed} pictures {step}")
+        chosen = torch.tensor([draw.randrange(len(values)) for _ in range(run.scale.pictures)])
+        return pictures[chosen].to(run.device) / 127.5 - 1, values[chosen].to(run.device)
 
     run.fit(
         "classifier",

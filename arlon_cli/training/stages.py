@@ -23,6 +23,7 @@ class Scale:
     """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
 
     `clips` are of whole scenes, `starts` of the start of a draft, `changes` of a change of state after a code frame.
+    The `most` of each count scenes, those of `pictures` too.
     """
 
     crops: PixelCrops
@@ -37,6 +38,7 @@ class Scale:
     ar_frames: int
     dit_frames: int
     pictures: int
+    most_pictures: int
 
 
 CPU = Scale(
@@ -51,7 +53,8 @@ CPU = Scale(
     vqvae_clips=2,
     ar_frames=48,
     dit_frames=48,
-    pictures=24,
+    pictures=32,
+    most_pictures=4096,
 )
 GPU = Scale(
     PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
@@ -66,6 +69,7 @@ GPU = Scale(
     ar_frames=1024,
     dit_frames=768,
     pictures=256,
+    most_pictures=16384,
 )
 
 

@@ -30,6 +30,7 @@ SMALL = Scale(
     ar_frames=8,
     dit_frames=10,
     pictures=4,
+    most_pictures=32,
 )
 
 

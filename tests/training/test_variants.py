@@ -32,6 +32,7 @@ SMALL = Scale(
     ar_frames=8,
     dit_frames=10,
     pictures=4,
+    most_pictures=32,
 )
 FUSIONS = {"adaptive_norm": AdaptiveNorm, "mlp_adapter": MlpAdapter, "controlnet": ControlLayer}
 FINE, COARSE = "latent_vqvae", "latent_vqvae_coarse"

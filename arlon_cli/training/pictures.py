@@ -1,0 +1,66 @@
+"""Pictures of dioramas, painted once: what the classifier learns from."""
+
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from arlon_cli.dioramas import HELD_OUT, Scene, render, sample_scene
+from arlon_cli.training.clips import files_to_write
+from arlon_cli.training.data import SCENE_FRAMES, attribute_values
+
+_OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
+
+
+def write_pictures(
+    folder: Path,
+    *,
+    image_size: int,
+    first: int,
+    seconds: float,
+    most: int,
+    device: torch.device,
+    stop: Callable[[], bool],
+    per_file: int = 32,
+) -> None:
+    """Paint pictures into `folder` for so many seconds, or of `most` scenes; files that exist stay.
+
+    The scenes' seeds go up from `first`.
+    """
+    for count, file in files_to_write(folder, per_file=per_file, most=most, seconds=seconds, stop=stop):
+        seeds = [(first + count + i) % HELD_OUT for i in range(per_file)]
+        pictures, frames = [], []
+        for scene in map(_scene, seeds):
+            frames.append(_frames(scene))
+            painted = render([scene], torch.tensor(frames[-1], device=device), image_size, device)[0]
+            pictures.append((painted * 255).round().byte().cpu())
+        tensors = {"pictures": torch.stack(pictures), "seeds": torch.tensor(seeds), "frames": torch.tensor(frames)}
+        temporary = file.with_suffix(".tmp")
+        save_file(tensors, temporary)
+        temporary.replace(file)
+
+
+def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
+    """What `write_pictures` wrote, (N, 3, size, size) uint8, and the values (N, A) of the attributes `names`."""
+    wanted = list(names)
+    pictures, values = [], []
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(file)
+        pictures.append(tensors["pictures"].flatten(0, 1))
+        for seed, frames in zip(tensors["seeds"].tolist(), tensors["frames"].tolist(), strict=True):
+            scene = _scene(seed)
+            values += [attribute_values(scene, frame, wanted) for frame in frames]
+    return torch.cat(pictures), torch.tensor(values)
+
+
+def _scene(seed: int) -> Scene:
+    return sample_scene(seed, num_frames=SCENE_FRAMES)
+
+
+def _frames(scene: Scene) -> list[int]:
+    """A few frames of a scene, none of them while its state changes."""
+    settled = [f for span in scene.spans for f in range(span.settled, span.end)]
+    return sorted(random.Random(f"{scene.seed} pictures").sample(settled, _OF_A_SCENE))
