@@ -16,14 +16,20 @@ GUIDANCE = 3.0
 @dataclass(frozen=True)
 class ARTrainingConfig:
     """`text_dropout`: share of prompts that become the null prompt, for guidance; `code_corruption`: share of context
-    codes that become random ones, so that the model goes on well from its own errors."""
+    codes that become random ones, so that the model goes on well from its own errors.
+
+    `start_corruption`: the most of that share in windows of one or two frames, where each draws its own, mostly a small
+    one. Codes tell so much of their neighbours that next to them a prompt hardly counts; without them it has to.
+    """
 
     text_dropout: float
     code_corruption: float
+    start_corruption: float
 
 
-TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05)
-DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05)
+TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05, start_corruption=0.8)
+DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05, start_corruption=0.05)
+_START_FRAMES = 2
 
 
 def loss(
@@ -52,7 +58,7 @@ def code_loss(
     ⟨FRAME⟩ and ⟨EOS⟩ count like codes; the first `num_given` (B,) frames are context alone and do not count. Metrics:
     `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
     """
-    context = corrupt(codes, config.code_corruption, model.config.codebook_size)
+    context = corrupt(codes, corruption(codes, config), model.config.codebook_size)
     longest = int(text_mask.sum(dim=1).max())  # what is padding in all texts costs time and says nothing
     logits = model(text[:, :longest], text_mask[:, :longest], context).float()
     targets = model.targets(codes)
@@ -88,7 +94,7 @@ def guidance_loss(
     (2B, L, C) with its mask (2B, L) is that of B prompts, then as often the null prompt's; codes (B, T, h, w). Metrics:
     `loss`; `agreement`, how often both find the same code the likeliest. Random numbers: torch's global generator.
     """
-    codes = corrupt(codes, config.code_corruption, teacher.config.codebook_size)
+    codes = corrupt(codes, corruption(codes, config), teacher.config.codebook_size)
     longest = int(text_mask.sum(dim=1).max())
     text, text_mask = text[:, :longest], text_mask[:, :longest]
     with torch.no_grad():
@@ -116,7 +122,15 @@ def drop(prompts: list[str], share: float) -> list[str]:
     return ["" if is_dropped else prompt for prompt, is_dropped in zip(prompts, dropped, strict=True)]
 
 
-def corrupt(codes: Tensor, share: float, codebook_size: int) -> Tensor:
-    """Codes of which about `share` are replaced by uniformly random ones."""
+def corruption(codes: Tensor, config: ARTrainingConfig) -> Tensor:
+    """The share (B, 1, 1, 1) of each window of codes (B, T, h, w) that is to be replaced."""
+    shape = (len(codes), 1, 1, 1)
+    if codes.shape[1] <= _START_FRAMES:
+        return config.start_corruption * torch.rand(shape, device=codes.device).square()
+    return torch.full(shape, config.code_corruption, device=codes.device)
+
+
+def corrupt(codes: Tensor, share: Tensor, codebook_size: int) -> Tensor:
+    """Codes (B, T, h, w) of which about `share`, that of each window, are replaced by uniformly random ones."""
     replaced = torch.rand(codes.shape, device=codes.device) < share
     return torch.where(replaced, torch.randint_like(codes, codebook_size), codes)

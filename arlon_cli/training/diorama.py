@@ -97,9 +97,10 @@ def train_diorama(
     clips = make_clips(run, "clips", video_vae, scale.clips, scale.most_clips, first=0)
     starts = make_clips(run, "starts", video_vae, scale.starts, scale.most_starts, first=_FIRST_START)
     changes = make_clips(run, "changes", video_vae, scale.changes, scale.most_changes, first=_FIRST_CHANGE)
-    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, clips)
+    scenes = (clips, starts, clips, changes)
+    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, scenes)
     samples.conditions("latent_vqvae", fine)
-    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, clips)
+    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, scenes)
     samples.conditions("latent_vqvae_coarse", coarse)
     sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
@@ -185,17 +186,21 @@ def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: 
     return clips
 
 
-def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, clips: LatentClips) -> LatentVQVAE:
-    """Latents to codes and back to a condition (2.1)."""
+def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, sources: Sequence[LatentClips]) -> LatentVQVAE:
+    """Latents to codes and back to a condition (2.1), from each of the sources in turn.
+
+    Whole clips are few, and learnt by heart: shorter ones show what other scenes look like.
+    """
     torch.manual_seed(run.seed)
     model = LatentVQVAE(config).to(run.device)
-    length = vqvae.DIORAMA_VQVAE.num_latents
+    most = vqvae.DIORAMA_VQVAE.num_latents
 
     def batch_at(step: int) -> Tensor:
         draw = random.Random(f"{run.seed} {stage} {step}")
-        latents = clips.latents
+        latents = sources[step % len(sources)].latents
+        length = min(most, latents.shape[2])
         windows = []
-        for _ in range(run.scale.vqvae_clips):
+        for _ in range(run.scale.vqvae_clips * most // length):  # as many latents from each source
             start = config.ratio[0] * draw.randint(0, (latents.shape[2] - length) // config.ratio[0])
             windows.append(latents[draw.randrange(len(latents)), :, start : start + length])
         return torch.stack(windows).float()

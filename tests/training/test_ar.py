@@ -1,5 +1,6 @@
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, guidance_loss, loss, with_null
+from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, corruption, guidance_loss, loss, with_null
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -29,7 +30,7 @@ AR = ARConfig(
     dropout=0.0,
 )
 PROMPTS = ["a calm volcano", "a stormy sea"]
-PLAIN = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0)
+PLAIN = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0, start_corruption=0.0)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_gradients_reach_both_models(models: tuple[TextEncoder, ARTransformer], 
 
 
 def test_dropped_text_is_the_null_prompt(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    dropped, _ = loss(*models, PROMPTS, codes, ARTrainingConfig(text_dropout=1.0, code_corruption=0.0))
+    dropped, _ = loss(*models, PROMPTS, codes, replace(PLAIN, text_dropout=1.0))
     null, _ = loss(*models, ["", ""], codes, PLAIN)
     assert dropped.item() == null.item()
     assert dropped.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
@@ -88,23 +89,34 @@ def test_corruption_changes_the_context_and_not_the_targets(
         models[1], "targets", lambda codes: seen.append(codes) or ARTransformer.targets(models[1], codes)
     )
     torch.manual_seed(3)
-    value, _ = loss(*models, PROMPTS, codes, ARTrainingConfig(text_dropout=0.0, code_corruption=1.0))
+    value, _ = loss(*models, PROMPTS, codes, replace(PLAIN, code_corruption=1.0, start_corruption=1.0))
     assert torch.equal(seen[0], codes)
     assert value.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
 
 
-def test_corruption_replaces_about_its_share() -> None:
+def test_corruption_replaces_about_its_share_of_each_window() -> None:
     torch.manual_seed(0)
-    codes = torch.zeros(4, 10, 20, 20, dtype=torch.long)
-    corrupted = corrupt(codes, 0.05, 1000)
-    assert (corrupted != codes).float().mean().item() == pytest.approx(0.05, abs=0.01)
+    codes = torch.zeros(3, 10, 20, 20, dtype=torch.long)
+    corrupted = corrupt(codes, torch.tensor([0.0, 0.05, 0.5]).view(3, 1, 1, 1), 1000)
+    changed = (corrupted != codes).float().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(changed, torch.tensor([0.0, 0.05, 0.5]), atol=0.01, rtol=0)
     assert corrupted.max() < 1000
-    assert torch.equal(corrupt(codes, 0.0, 1000), codes)
     assert codes.max() == 0
 
 
+def test_starts_have_shares_of_their_own_and_longer_windows_one() -> None:
+    torch.manual_seed(0)
+    config = replace(PLAIN, code_corruption=0.05, start_corruption=0.8)
+    starts = corruption(torch.zeros(4000, 2, 1, 1, dtype=torch.long), config).flatten()
+    assert 0 <= starts.min() < 0.001
+    assert 0.79 < starts.max() < 0.8
+    assert starts.mean().item() == pytest.approx(0.8 / 3, abs=0.01)
+    longer = corruption(torch.zeros(4, 3, 1, 1, dtype=torch.long), config)
+    assert torch.equal(longer, torch.full((4, 1, 1, 1), 0.05))
+
+
 def test_the_global_seed_decides(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    config = ARTrainingConfig(text_dropout=0.5, code_corruption=0.3)
+    config = replace(PLAIN, text_dropout=0.5, code_corruption=0.3, start_corruption=0.3)
     values = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
