@@ -158,14 +158,14 @@ def vqvae_loss(
 
 def k_means(vectors: Tensor, num_centres: int, iterations: int) -> Tensor:
     """Centres (K, D) of vectors (N, D): a k-means++ start, then Lloyd's iterations. With N < K some centres repeat."""
-    centres = vectors[torch.randint(len(vectors), (1,), device=vectors.device)]
-    distance = (vectors - centres).square().sum(1)
-    chosen = [centres]
-    for _ in range(num_centres - 1):
-        centre = vectors[_draw(distance, 1)]
-        distance = torch.minimum(distance, (vectors - centre).square().sum(1))
-        chosen.append(centre)
-    centres = torch.cat(chosen)
+    squares = vectors.square().sum(1)
+    centres = vectors.new_empty(num_centres, vectors.shape[1])
+    distance = torch.ones_like(squares)
+    for index in range(num_centres):
+        centres[index] = centre = vectors[_draw(distance, 1)[0]]
+        # as a product: differences, as large as `vectors`, left the C library's heap in pieces, gigabytes of them
+        from_centre = (squares - 2 * vectors @ centre + centre.square().sum()).clamp(min=0)
+        distance = torch.minimum(distance, from_centre) if index else from_centre
     for _ in range(iterations):
         nearest = _nearest(vectors, centres)
         counts = torch.bincount(nearest, minlength=num_centres)[:, None]
