@@ -74,8 +74,7 @@ def write_clips(
     The scenes' seeds go up from `first`.
     """
     vae.eval()
-    for count, file in files_to_write(folder, per_file=per_file, most=most, seconds=seconds, stop=stop):
-        seeds = [(first + count + i) % HELD_OUT for i in range(per_file)]
+    for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
         latents, starts = [], []
         for seed in seeds:
             scene = kind.scene(seed)
@@ -84,18 +83,17 @@ def write_clips(
             pixels = render([scene], frames, image_size, device) * 2 - 1
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 latents.append(vae.encode(pixels.transpose(1, 2)).half().cpu())
-        temporary = file.with_suffix(".tmp")
         places = {"seeds": torch.tensor(seeds), "starts": torch.tensor(starts)}
-        save_file({"latents": torch.cat(latents).contiguous(), **places}, temporary)
-        temporary.replace(file)
+        save_whole({"latents": torch.cat(latents).contiguous(), **places}, file)
 
 
 def files_to_write(
-    folder: Path, *, per_file: int, most: int, seconds: float, stop: Callable[[], bool]
-) -> Iterator[tuple[int, Path]]:
-    """The files of `folder` that are not there yet, each with the number of its first item, for so many seconds.
+    folder: Path, *, first: int, per_file: int, most: int, seconds: float, stop: Callable[[], bool]
+) -> Iterator[tuple[Path, list[int]]]:
+    """The files of `folder` that are not there yet, with the seeds of their scenes, for so many seconds.
 
-    There are `per_file` items in each and `most` in all; the first file is given whatever time there is.
+    There are `per_file` scenes in each and `most` in all, whose seeds go up from `first`. The first file is given
+    whatever time there is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
@@ -105,7 +103,14 @@ def files_to_write(
             continue
         if stop() or (time.monotonic() > end and count > 0):
             return
-        yield count, file
+        yield file, [(first + count + i) % HELD_OUT for i in range(per_file)]
+
+
+def save_whole(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write a file that is there once it is whole."""
+    temporary = file.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(file)
 
 
 def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClips:

@@ -97,10 +97,10 @@ def train_diorama(
     clips = make_clips(run, "clips", video_vae, scale.clips, scale.most_clips, first=0)
     starts = make_clips(run, "starts", video_vae, scale.starts, scale.most_starts, first=_FIRST_START)
     changes = make_clips(run, "changes", video_vae, scale.changes, scale.most_changes, first=_FIRST_CHANGE)
-    scenes = (clips, starts, clips, changes)
-    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, scenes)
+    sources = (clips, starts, clips, changes)
+    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, sources)
     samples.conditions("latent_vqvae", fine)
-    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, scenes)
+    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, sources)
     samples.conditions("latent_vqvae_coarse", coarse)
     sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
@@ -359,17 +359,16 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
 def make_pictures(run: Run) -> tuple[Tensor, Tensor]:
     """Pictures (N, 3, H, W) uint8 with the values (N, A) of what is visible in them, painted once."""
     folder = run.folder / "pictures"
-    if run.finished("classifier") is None:
-        with run.budget.stage("pictures"):
-            write_pictures(
-                folder,
-                image_size=run.config.height,
-                first=run.seed * 1_000_003 + _FIRST_PICTURE,
-                seconds=run.budget.allowance("pictures"),
-                most=run.scale.most_pictures,
-                device=run.device,
-                stop=run.stop,
-            )
+    with run.budget.stage("pictures"):
+        write_pictures(
+            folder,
+            image_size=run.config.height,
+            first=run.seed * 1_000_003 + _FIRST_PICTURE,
+            seconds=run.budget.allowance("pictures"),
+            most=run.scale.most_pictures,
+            device=run.device,
+            stop=run.stop,
+        )
     if run.stop():
         raise Interrupted
     return read_pictures(folder, classifier.VISIBLE)
@@ -379,7 +378,8 @@ def train_classifier(run: Run) -> AttributeClassifier:
     """The reader of frames that measures how well a video shows its prompt."""
     torch.manual_seed(run.seed)
     model = AttributeClassifier(classifier.VISIBLE).to(run.device)
-    pictures, values = make_pictures(run)
+    if run.finished("classifier") is None:
+        pictures, values = make_pictures(run)
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         draw = random.Random(f"{run.seed} pictures {step}")

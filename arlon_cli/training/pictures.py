@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from arlon_cli.dioramas import HELD_OUT, Scene, render, sample_scene
-from arlon_cli.training.clips import files_to_write
+from arlon_cli.dioramas import Scene, render, sample_scene
+from arlon_cli.training.clips import files_to_write, save_whole
 from arlon_cli.training.data import SCENE_FRAMES, attribute_values
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
@@ -30,17 +30,14 @@ def write_pictures(
 
     The scenes' seeds go up from `first`.
     """
-    for count, file in files_to_write(folder, per_file=per_file, most=most, seconds=seconds, stop=stop):
-        seeds = [(first + count + i) % HELD_OUT for i in range(per_file)]
+    for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
         pictures, frames = [], []
         for scene in map(_scene, seeds):
             frames.append(_frames(scene))
             painted = render([scene], torch.tensor(frames[-1], device=device), image_size, device)[0]
             pictures.append((painted * 255).round().byte().cpu())
         tensors = {"pictures": torch.stack(pictures), "seeds": torch.tensor(seeds), "frames": torch.tensor(frames)}
-        temporary = file.with_suffix(".tmp")
-        save_file(tensors, temporary)
-        temporary.replace(file)
+        save_whole(tensors, file)
 
 
 def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
