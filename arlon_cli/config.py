@@ -206,13 +206,14 @@ class SamplingConfig:
     """Defaults of a preset's samplers.
 
     `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length.
+    length. The first code frames of a video are drawn at `ar_start_temperature`, those after at `ar_temperature`.
     """
 
     num_steps: int
     guidance_scale: float
     start_timestep: float
     timestep_transform: bool
+    ar_start_temperature: float
     ar_temperature: float
     ar_top_k: int
     ar_guidance_scale: float

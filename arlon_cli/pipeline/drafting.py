@@ -31,6 +31,7 @@ def draft_spans(
             model,
             [Span(*texts[span.prompt], span.num_frames) for span in own_spans],
             seed=seed if own_seed is None else own_seed,
+            start_temperature=config.ar_start_temperature,
             temperature=config.ar_temperature,
             top_k=config.ar_top_k,
             guidance_scale=config.ar_guidance_scale,

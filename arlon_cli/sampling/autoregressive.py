@@ -1,8 +1,9 @@
 """Drafting: codes from text, one frame at a time, for any length (2.1, 4.5)."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
 _GUESSES = 15  # codes ahead that a pass takes for what they will be
+_START_FRAMES = 2  # of a video, which settle what it shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +28,17 @@ class _Sampler:
     """Draws a code from logits; `guidance_scale` other than 1 wants rows of (prompt, null prompt)."""
 
     codebook_size: int
-    temperature: float
     top_k: int
     guidance_scale: float
 
-    def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
         """The codes (N,) where the cumulative distributions of logits (1 or 2, N, vocabulary) pass `uniforms` (N,)."""
         logits = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
         logits = logits[0] if self.guidance_scale == 1.0 else torch.lerp(logits[1], logits[0], self.guidance_scale)
-        if self.temperature == 0.0:
+        if temperature == 0.0:
             return logits.argmax(-1)
         values, codes = logits.topk(min(self.top_k, self.codebook_size))
-        cumulative = (values / self.temperature).softmax(-1).cumsum(-1)
+        cumulative = (values / temperature).softmax(-1).cumsum(-1)
         passed = torch.searchsorted(cumulative, uniforms.unsqueeze(1)).clamp_(max=codes.shape[1] - 1)
         return codes.gather(1, passed).squeeze(1)
 
@@ -47,6 +48,7 @@ def draft(
     spans: Iterable[Span],
     *,
     seed: int,
+    start_temperature: float,
     temperature: float,
     top_k: int,
     guidance_scale: float,
@@ -57,7 +59,8 @@ def draft(
     """Draft the spans one after the other; yields a code frame (h, w) long at a time.
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
-    prompt; a scale of 1 needs none. `temperature` 0 takes the likeliest code.
+    prompt; a scale of 1 needs none. A temperature of 0 takes the likeliest code. The first two frames of a video settle
+    what it shows, at `start_temperature`; a lower `temperature` after them lets less of that drift away.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5). Past
     the model's window the latest half of its frames stays. `start_frame` is the index in the video of the first frame
@@ -65,13 +68,15 @@ def draft(
 
     Raises ValueError for a setting out of its range.
     """
-    if temperature < 0 or top_k < 1:
-        raise ValueError(f"temperature {temperature} must not be negative and top_k {top_k} must be at least 1.")
+    if min(start_temperature, temperature) < 0 or top_k < 1:
+        raise ValueError(
+            f"Temperatures {start_temperature} and {temperature} must not be negative, and top_k {top_k} at least 1."
+        )
     if guidance_scale != 1.0 and null is None:
         raise ValueError(f"guidance_scale {guidance_scale} needs the text of the null prompt.")
     config = model.config
     device = model.start.device
-    sampler = _Sampler(config.codebook_size, temperature, top_k, guidance_scale)
+    sampler = _Sampler(config.codebook_size, top_k, guidance_scale)
     empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long)
     context = (empty if prefix is None else prefix).to(device)
     index = start_frame
@@ -87,7 +92,8 @@ def draft(
                 context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
                 restart = True
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
+            warmth = start_temperature if index < _START_FRAMES else temperature
+            frame = _draft_frame(model, cache, context, restart, partial(sampler, temperature=warmth), uniforms)
             yield frame
             context = torch.cat([context, frame[None]])
             index += 1
@@ -114,7 +120,12 @@ def _start(model: ARTransformer, texts: list[tuple[Tensor, Tensor]], num_frames:
 
 @torch.inference_mode()
 def _draft_frame(
-    model: ARTransformer, cache: KVCache, context: Tensor, restart: bool, sampler: _Sampler, uniforms: Tensor
+    model: ARTransformer,
+    cache: KVCache,
+    context: Tensor,
+    restart: bool,
+    sampler: Callable[[Tensor, Tensor], Tensor],
+    uniforms: Tensor,
 ) -> Tensor:
     """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
 

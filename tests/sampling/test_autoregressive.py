@@ -25,7 +25,8 @@ CONFIG = ARConfig(
     ffn_width=32,
     dropout=0.0,
 )
-SETTINGS = {"seed": 5, "temperature": 1.0, "top_k": 8, "guidance_scale": 2.0}
+SETTINGS = {"seed": 5, "start_temperature": 1.0, "temperature": 1.0, "top_k": 8, "guidance_scale": 2.0}
+GREEDY = {"start_temperature": 0.0, "temperature": 0.0}
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_guessing_changes_no_code(
     model: ARTransformer, texts: Tensor, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.double()
-    settings = {"null": null(texts), "temperature": temperature}
+    settings = {"null": null(texts), "start_temperature": temperature, "temperature": temperature}
     guessed = collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings)
     monkeypatch.setattr(autoregressive, "_GUESSES", 0)
     assert torch.equal(collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings), guessed)
@@ -111,7 +112,7 @@ def test_guidance_of_one_is_no_guidance(model: ARTransformer, texts: Tensor) -> 
 
 def test_greedy_draft_follows_the_guided_logits_of_the_whole_forward(model: ARTransformer, texts: Tensor) -> None:
     null_text, null_mask = null(texts)
-    codes = collect(model, span(texts[0], 4), temperature=0.0, null=(null_text, null_mask))
+    codes = collect(model, span(texts[0], 4), **GREEDY, null=(null_text, null_mask))
     rows = torch.stack([torch.arange(6) < 4, null_mask])
     with torch.no_grad():
         prompted, unprompted = model(torch.stack([texts[0], null_text]), rows, codes.expand(2, -1, -1, -1))
@@ -156,9 +157,19 @@ def test_frames_come_one_at_a_time_from_endless_spans(model: ARTransformer, text
 
 
 def test_small_temperature_and_top_k_narrow_the_choice(model: ARTransformer, texts: Tensor) -> None:
-    greedy = collect(model, span(texts[0], 3), temperature=0.0, null=null(texts))
-    assert torch.equal(collect(model, span(texts[0], 3), temperature=1e-4, null=null(texts)), greedy)
-    assert not torch.equal(collect(model, span(texts[0], 3), temperature=3.0, null=null(texts)), greedy)
+    greedy = collect(model, span(texts[0], 3), **GREEDY, null=null(texts))
+    cold = {"start_temperature": 1e-4, "temperature": 1e-4}
+    assert torch.equal(collect(model, span(texts[0], 3), **cold, null=null(texts)), greedy)
+    assert not torch.equal(collect(model, span(texts[0], 3), null=null(texts)), greedy)
+
+
+def test_start_temperature_is_that_of_the_first_two_frames(model: ARTransformer, texts: Tensor) -> None:
+    greedy = collect(model, span(texts[0], 4), **GREEDY, null=null(texts))
+    cold_start = collect(model, span(texts[0], 4), start_temperature=0.0, null=null(texts))
+    assert torch.equal(cold_start[:2], greedy[:2])
+    assert (cold_start[2:] != greedy[2:]).flatten(1).any(1).all()
+    warm = collect(model, span(texts[0], 2), null=null(texts), prefix=greedy[:2], start_frame=2)
+    assert torch.equal(warm, cold_start[2:])
 
 
 def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
@@ -188,7 +199,12 @@ def test_window_of_one_frame(texts: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "match"),
-    [({"temperature": -1.0}, "temperature -1.0"), ({"top_k": 0}, "top_k 0"), ({"null": None}, "guidance_scale 2.0")],
+    [
+        ({"start_temperature": -1.0}, "Temperatures -1.0 and 1.0"),
+        ({"temperature": -1.0}, "1.0 and -1.0"),
+        ({"top_k": 0}, "top_k 0"),
+        ({"null": None}, "guidance_scale 2.0"),
+    ],
 )
 def test_settings_out_of_range_are_refused(
     model: ARTransformer, texts: Tensor, setting: dict[str, object], match: str

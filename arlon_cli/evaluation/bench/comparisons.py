@@ -70,7 +70,15 @@ def compare_drafting(
 
     def ours() -> int:
         span = Span(text, mask, DRAFTED_FRAMES)
-        frames = draft(ar, [span], seed=0, temperature=temperature, top_k=top_k, guidance_scale=1.0)
+        frames = draft(
+            ar,
+            [span],
+            seed=0,
+            start_temperature=temperature,
+            temperature=temperature,
+            top_k=top_k,
+            guidance_scale=1.0,
+        )
         return sum(frame.numel() for frame in frames)
 
     def theirs() -> int:
