@@ -138,4 +138,4 @@ def _compare(subject: Subject, repeats: int) -> list[Comparison]:
     ar = cast(ARTransformer, subject.load("ar", subject.dtype))
     drafting = compare_drafting(ar, subject.config, subject.device, texts, repeats)
     dit = cast(STDiT3, subject.load("dit", torch.float32))
-    return [drafting, compare_denoising(dit, subject.config, subject.device, repeats)]
+    return [drafting, *compare_denoising(dit, subject.config, subject.device, subject.dtype, repeats)]

@@ -77,7 +77,12 @@ def test_both_are_timed(tiny_config: ModelConfig, tiny_modules: dict[str, nn.Mod
     assert isinstance(ar, ARTransformer) and isinstance(dit, STDiT3)
     drafting = compare_drafting(ar, tiny_config, CPU, repeats=2)
     assert drafting.name == "AR Transformer, 16 codes"
-    for found in (drafting, compare_denoising(dit, tiny_config, CPU, repeats=2)):
+    single = compare_denoising(dit, tiny_config, CPU, torch.float32, repeats=2)
+    both = compare_denoising(dit, tiny_config, CPU, torch.bfloat16, repeats=2)
+    assert [found.name for found in single] == ["DiT, a step in float32"]
+    assert [found.name for found in both] == ["DiT, a step in float32", "DiT, a step in bfloat16"]
+    assert dit.unconditional_text.dtype == torch.float32
+    for found in (drafting, *single, *both):
         assert 0 < found.seconds.least <= found.seconds.most
         assert found.times_as_fast == pytest.approx(found.other_seconds.median / found.seconds.median)
     twice = Comparison("a", "b", Spread(1.0, 1.0, 1.0), Spread(2.0, 2.0, 2.0))

@@ -1,5 +1,6 @@
 """Parts beside what else would do their work, in the same run on the same machine."""
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,10 +93,19 @@ def compare_drafting(
 
 
 @torch.inference_mode()
-def compare_denoising(dit: STDiT3, config: ModelConfig, device: torch.device, repeats: int = REPEATS) -> Comparison:
-    """One step of a whole segment; `dit` is in single precision."""
-    steps = [step_of(network, config, device) for network in (dit, eager_copy(dit))]
+def compare_denoising(
+    dit: STDiT3, config: ModelConfig, device: torch.device, dtype: torch.dtype, repeats: int = REPEATS
+) -> list[Comparison]:
+    """One step of a whole segment, beside that of the eager network in single precision, as `dit` is.
+
+    Ours is in single precision too and, where that is another, in the `dtype` in which it samples.
+    """
+    networks = [eager_copy(dit), dit] + ([] if dtype == torch.float32 else [deepcopy(dit).to(dtype)])
+    steps = [step_of(network, config, device) for network in networks]
     for step in steps:
         step()
-    times = [time_calls(step, device, repeats) for step in steps]
-    return Comparison("DiT, a step in float32", "eager attention, separate projections", *times)
+    eager, *ours = [time_calls(step, device, repeats) for step in steps]
+    return [
+        Comparison(f"DiT, a step in {name}", "eager attention, separate projections, in float32", seconds, eager)
+        for name, seconds in zip(("float32", str(dtype).removeprefix("torch.")), ours, strict=False)
+    ]
