@@ -125,8 +125,9 @@ def train(
             found: list[dict[str, Tensor]] = []
             for index in (step * micro_batches + number for number in own):
                 _seed(settings, index)
+                batch = batch_at(index)  # outside of autocast, which does not know half precision on CPUs
                 with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                    value, tensors = loss(batch_at(index))
+                    value, tensors = loss(batch)
                 (value / len(own)).backward()
                 found.append({"loss": value.detach()} | tensors)
             processes.average_gradients(list(parameters.values()))

@@ -91,3 +91,24 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
             folder=tmp_path,
             precision=torch.float32,
         )
+
+
+def test_batches_of_half_precision_are_made_outside_of_autocast(tmp_path: Path) -> None:
+    module = nn.Linear(4, 1)
+    seen = []
+
+    def loss(batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append((batch.dtype, module(batch).dtype))
+        return module(batch).float().square().mean(), {}
+
+    stored = torch.randn(8, 4).half()  # which autocast on CPUs refuses to stack
+    train(
+        module,
+        lambda step: torch.stack([stored[step], stored[step + 1]]).float(),
+        loss,
+        SETTINGS,
+        num_steps=2,
+        folder=tmp_path,
+        precision=torch.bfloat16,
+    )
+    assert seen == [(torch.float32, torch.bfloat16)] * 2
