@@ -141,7 +141,10 @@ class LatentVQVAEConfig:
 
 @dataclass(frozen=True)
 class ARConfig:
-    """Decoder-only Transformer over text and codes (2.1); `previous_frame_input` and `text_mean_input` are ours."""
+    """Decoder-only Transformer over text and codes (2.1).
+
+    `previous_frame_input`, `text_mean_input` and `anchor_frame`, which past the window stays in view, are ours.
+    """
 
     text_width: int
     max_text_tokens: int
@@ -151,6 +154,7 @@ class ARConfig:
     window_frames: int
     previous_frame_input: bool
     text_mean_input: bool
+    anchor_frame: bool
     width: int
     num_layers: int
     num_heads: int

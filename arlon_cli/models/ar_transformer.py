@@ -16,7 +16,7 @@ class KVCache:
     """Keys and values of one batch of sequences: allocated once, written in place.
 
     Slots 0..L hold the text under `text_mask` (B, L), the next ones the start and the codes; `length` are filled.
-    `tokens` are those behind the start, the same in all rows.
+    `tokens` (B, slots) are those behind the start.
     """
 
     def __init__(self, config: ARConfig, text_mask: Tensor, num_frames: int, dtype: torch.dtype) -> None:
@@ -26,7 +26,7 @@ class KVCache:
         device = text_mask.device
         self.batch, self.dtype = batch, dtype
         self.length = 0
-        self.tokens = torch.empty(size - self.text_length - 1, device=device, dtype=torch.long)
+        self.tokens = torch.empty(batch, size - self.text_length - 1, device=device, dtype=torch.long)
         self.text_mask = text_mask
         self.text_mean = torch.zeros(batch, 1, 1, device=device, dtype=dtype)  # what each code gets from its text
         self.step_bias: Tensor | None = None  # (B, 1, 1, slots): -inf at padding, where a prompt has any
@@ -193,24 +193,24 @@ class ARTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, mask, cache)
         cache.length += x.shape[1]
-        cache.tokens[: x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
+        cache.tokens[:, : x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
         return self.head(self.norm(x[:, -1]))
 
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """Append tokens (N,) to every row; returns the logits (B, N, vocabulary) of what comes next after each.
+        """Append tokens (N,), or (B, N) row by row; returns the logits (B, N, vocabulary) of what follows each.
 
         Taking tokens back is setting `cache.length`.
         """
-        count = len(tokens)
+        count = tokens.shape[-1]
         first = cache.length - cache.text_length - 1  # the index of the first token, behind the start
-        cache.tokens[first : first + count] = tokens
+        cache.tokens[:, first : first + count] = tokens
         index = torch.arange(first, first + count, device=tokens.device)
         frame, place = index // (self.codes_per_frame + 1), index % (self.codes_per_frame + 1)
         x = self.code_embedding(tokens) + self.frame_position[frame] + self.place_position[place]
         if self.previous is not None:
-            behind = self.code_embedding(cache.tokens[(index - self.codes_per_frame).clamp(min=0)])
+            behind = self.code_embedding(cache.tokens[:, (index - self.codes_per_frame).clamp(min=0)])
             told = index >= self.codes_per_frame  # nothing stood there before the first frame
-            x = x + _columns(self.previous, behind).t() * told.unsqueeze(1)
+            x = x + _columns(self.previous, behind.flatten(0, 1)).t().reshape(behind.shape) * told.unsqueeze(1)
         x = (x + cache.text_mean).flatten(0, 1).t().contiguous()
         bias = cache.bias(count)
         for block in self.blocks:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
 _GUESSES = 15  # codes ahead that a pass takes for what they will be
@@ -62,9 +63,9 @@ def draft(
     prompt; a scale of 1 needs none. A temperature of 0 takes the likeliest code. The first two frames of a video settle
     what it shows, at `start_temperature`; a lower `temperature` after them lets less of that drift away.
 
-    The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5). Past
-    the model's window the latest half of its frames stays. `start_frame` is the index in the video of the first frame
-    drafted: random numbers follow from (seed, index), so a longer draft starts with the shorter one.
+    The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
+    `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
+    numbers follow from (seed, index), so a longer draft starts with the shorter one.
 
     Raises ValueError for a setting out of its range.
     """
@@ -77,37 +78,40 @@ def draft(
     config = model.config
     device = model.start.device
     sampler = _Sampler(config.codebook_size, top_k, guidance_scale)
-    empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long)
-    context = (empty if prefix is None else prefix).to(device)
+    empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long, device=device)
+    past = [] if prefix is None else list(prefix.to(device))  # of the span, with the frame before it
     index = start_frame
     for span in spans:
         texts = [(span.text, span.text_mask)]
         if null is not None and guidance_scale != 1.0:
             texts.append(null)
-        cache = _start(model, texts, min(config.window_frames, len(context) + span.num_frames))
-        context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
-        for frame_of_span in range(span.num_frames):
-            restart = frame_of_span == 0
-            if len(context) == config.window_frames:
-                context = context[len(context) - frames_in_window(len(context), config.window_frames) :]
-                restart = True
+        cache = _start(model, texts, min(config.window_frames, len(past) + span.num_frames))
+        num_seen = config.window_frames  # so that the cache starts anew
+        for _ in range(span.num_frames):
+            seen = frames_seen(len(past), config)
+            restart, num_seen = len(seen) <= num_seen, len(seen)
+            context = torch.stack([past[i] for i in seen]) if seen else empty
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
             warmth = start_temperature if index < _START_FRAMES else temperature
             frame = _draft_frame(model, cache, context, restart, partial(sampler, temperature=warmth), uniforms)
             yield frame
-            context = torch.cat([context, frame[None]])
+            past.append(frame)
             index += 1
-        context = context[-1:]
+        past = past[-1:]
 
 
-def frames_in_window(num_frames: int, window_frames: int) -> int:
-    """How many of the latest of `num_frames` frames the next one is drafted from.
+def frames_seen(num_frames: int, config: ARConfig) -> list[int]:
+    """The places of those of a span's `num_frames` frames that the next one is drafted from.
 
     A full window is cut to its latest half, then grows again; so drafting on from a prefix sees what one go would see.
+    With `anchor_frame`, the first frame of the first such half stays in place of the oldest and keeps a long scene what
+    it was. (A span's own first frame may still look as the prompt before it says.)
     """
-    while num_frames >= window_frames:
-        num_frames -= window_frames - window_frames // 2
-    return num_frames
+    first, half = 0, config.window_frames - config.window_frames // 2
+    while num_frames - first >= config.window_frames:
+        first += half
+    latest = list(range(first, num_frames))
+    return [half, *latest[1:]] if config.anchor_frame and first and latest else latest
 
 
 @torch.inference_mode()

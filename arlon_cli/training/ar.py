@@ -1,5 +1,6 @@
 """Training the AR Transformer, and the text encoder with it (2.1)."""
 
+import random
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,9 @@ class ARTrainingConfig:
     """`text_dropout`: share of prompts that become the null prompt, for guidance; `code_corruption`: share of context
     codes that become random ones, so that the model goes on well from its own errors.
 
-    `start_corruption`: the most of that share in windows of one or two frames, where each draws its own, mostly a small
-    one. Codes tell so much of their neighbours that next to them a prompt hardly counts; without them it has to.
+    `start_corruption`: the most of that share in short windows, of starts and changes of prompt, where each draws its
+    own, mostly a small one. Codes tell so much of their neighbours that next to them a prompt hardly counts; without
+    them it has to.
     """
 
     text_dropout: float
@@ -29,7 +31,8 @@ class ARTrainingConfig:
 
 TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05, start_corruption=0.8)
 DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05, start_corruption=0.05)
-_START_FRAMES = 2
+EXACT = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0, start_corruption=0.0)
+_SHORT_WINDOW = 6  # frames of a start, or of a change of prompt
 
 
 def loss(
@@ -111,6 +114,18 @@ def _code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: T
     return model(text, text_mask, codes)[..., : model.config.codebook_size].float()
 
 
+def window_places(start: int, length: int, earliest: int, draw: random.Random) -> tuple[list[int], int]:
+    """The places of a window's frames, from `start` on, and how many of the frames are given.
+
+    Half of the windows that can begin with an anchor, as in long drafts: a frame from `earliest` on in place of their
+    own first. Nothing follows from what is then next to it, so two frames are given.
+    """
+    places = list(range(start, start + length))
+    if length < 3 or start <= earliest or draw.random() < 0.5:
+        return places, 0
+    return [draw.randrange(earliest, start), *places[1:]], 2
+
+
 def with_null(prompts: list[str]) -> list[str]:
     """Prompts, then as often the null prompt."""
     return [*prompts, *[""] * len(prompts)]
@@ -125,7 +140,7 @@ def drop(prompts: list[str], share: float) -> list[str]:
 def corruption(codes: Tensor, config: ARTrainingConfig) -> Tensor:
     """The share (B, 1, 1, 1) of each window of codes (B, T, h, w) that is to be replaced."""
     shape = (len(codes), 1, 1, 1)
-    if codes.shape[1] <= _START_FRAMES:
+    if codes.shape[1] <= _SHORT_WINDOW:
         return config.start_corruption * torch.rand(shape, device=codes.device).square()
     return torch.full(shape, config.code_corruption, device=codes.device)
 

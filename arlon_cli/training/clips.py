@@ -15,8 +15,10 @@ from arlon_cli.dioramas import HELD_OUT, Scene, caption, render, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.training.ar import window_places
 
 _POOL = 4  # batches of windows that are drawn at a time, to choose one by the length of its captions
+_UNCHANGED = 3  # code frames at most before a change that a window begins with
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,20 @@ def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClip
 
 
 def code_windows(
-    codes: Tensor, clips: LatentClips, *, batch: int, window: int, frames_per_code: int, draw: random.Random
+    codes: Tensor,
+    clips: LatentClips,
+    *,
+    batch: int,
+    window: int,
+    frames_per_code: int,
+    draw: random.Random,
+    anchored: bool,
 ) -> tuple[list[str], Tensor, Tensor]:
     """Captions, windows (B, window, h, w) of the clips' codes (N, T, h, w), and how many first frames are given (B,).
 
-    A window lies within one state of its scene, or begins with the frame before that, as the draft of a later prompt
-    does (4.5). Its first frame is given where it does not yet look as its caption says. A batch's captions are about as
-    long as each other, so that little of it is padding.
+    A window lies within one state of its scene, or begins with a few frames before that, as the draft of a later prompt
+    does (4.5). First frames are given where they do not yet look as the caption says, and with `anchored` where
+    `window_places` says so. A batch's captions are about as long as each other, so that little of it is padding.
     """
     drawn: list[tuple[str, Tensor, int]] = []
     while len(drawn) < _POOL * batch:
@@ -141,14 +150,15 @@ def code_windows(
         scene, begin = clips.scenes[clip], clips.starts[clip]
         span_index = draw.randrange(len(scene.spans))
         span = scene.spans[span_index]
-        low = max(0, -(-(span.start - begin) // frames_per_code) - 1)
+        first, settled = (max(0, -(-(frame - begin) // frames_per_code)) for frame in (span.start, span.settled))
+        low = max(0, first - min(_UNCHANGED, window - 1))
         high = min(codes.shape[1], (span.end - begin) // frames_per_code) - window
         if high < low:
             continue
-        start = low if draw.random() < 0.3 else draw.randint(low, high)
+        start = draw.randint(low, min(high, max(low, first - 1)) if draw.random() < 0.3 else high)
         prompt = caption(scene, span_index, draw.randrange(1 << 30))
-        is_given = begin + start * frames_per_code < span.settled
-        drawn.append((prompt, codes[clip, start : start + window], int(is_given)))
+        places, anchoring = window_places(start, window, settled if anchored else start, draw)
+        drawn.append((prompt, codes[clip, places], max(first - start, int(start < settled), anchoring)))
     drawn.sort(key=lambda item: len(item[0].split()))
     first = batch * draw.randrange(_POOL)
     prompts, windows, num_given = zip(*drawn[first : first + batch], strict=True)

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from arlon_cli.config import LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
-from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
@@ -19,12 +17,11 @@ from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import save_checkpoint
-from arlon_cli.training import adversarial, ar, classifier, dit, text, vae, vqvae
+from arlon_cli.training import adversarial, classifier, dit, text, vae, vqvae
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import (
     ClipKind,
     LatentClips,
-    code_windows,
     condition_batches,
     decode_clips,
     encode_clips,
@@ -32,6 +29,7 @@ from arlon_cli.training.clips import (
     write_clips,
 )
 from arlon_cli.training.data import caption_batch, pixel_batch
+from arlon_cli.training.diorama_ar import train_drafts
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
@@ -48,6 +46,9 @@ SHARES = {
     "decoder": 10,
     "ar": 28,
     "guidance": 8,
+    "reader": 2,
+    "best": 4,
+    "ranking": 4,
     "dit": 30,
     "pictures": 4,
     "classifier": 3,
@@ -104,9 +105,8 @@ def train_diorama(
     samples.conditions("latent_vqvae_coarse", coarse)
     sharpen_decoder(run, fine, video_vae, clips)
     samples.conditions("decoder", fine)
-    batch_at = ar_batches(run, fine, clips, starts, changes)
-    teacher = train_ar(run, text_encoder, batch_at)
-    transformer = distill_guidance(run, text_encoder, teacher, batch_at)
+    coded = [(source, encode_clips(fine, source.latents)) for source in (clips, starts, changes)]
+    transformer = train_drafts(run, text_encoder, fine, *coded)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
@@ -251,81 +251,6 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
         learning_rate=4e-4,
         betas=(0.5, 0.95),
     )
-
-
-ARBatch = tuple[list[str], Tensor, Tensor]
-"""Captions, codes (B, T, h, w), and how many of their frames are given (B,)"""
-
-
-def ar_batches(
-    run: Run, fine: LatentVQVAE, clips: LatentClips, starts: LatentClips, changes: LatentClips
-) -> Callable[[int], ARBatch]:
-    """What gives the batch of a step, by its number, that the AR Transformer learns from.
-
-    Only a first frame is drawn from the text alone, so half of the batches are of short windows, which show many
-    scenes: the clips' own few would be learnt by heart. A quarter show nothing but changes of state, since a prompt
-    that does not fit the frame before it is all that a later prompt's draft has to go by (4.5).
-    """
-    frames_per_code = VideoVAE.temporal_ratio * run.config.latent_vqvae.ratio[0]
-    whole, start, change = ((source, encode_clips(fine, source.latents)) for source in (clips, starts, changes))
-    middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
-    changing = run.scale.changes.length // frames_per_code
-    cycle = (
-        (1, start),
-        (changing, change),
-        (2, start),
-        (middle, whole),
-        (1, start),
-        (changing, change),
-        (1, start),
-        (longest, whole),
-    )
-
-    def batch_at(step: int) -> ARBatch:
-        window, (source, codes) = cycle[step % len(cycle)]
-        return code_windows(
-            codes,
-            source,
-            batch=max(1, run.scale.ar_frames // (window + 1)),  # the text is about as long as a frame
-            window=window,
-            frames_per_code=frames_per_code,
-            draw=random.Random(f"{run.seed} ar {step}"),
-        )
-
-    return batch_at
-
-
-def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBatch]) -> ARTransformer:
-    """Codes from text, with the text encoder that it reads, which learns on."""
-    torch.manual_seed(run.seed)
-    transformer = ARTransformer(run.config.ar)
-    model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
-    model.requires_grad_(True)
-    run.fit(
-        "ar",
-        model,
-        batch_at,
-        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, batch[2]),
-        learning_rate=1e-3,
-        weight_decay=0.02,
-    )
-    return transformer
-
-
-def distill_guidance(
-    run: Run, text_encoder: TextEncoder, teacher: ARTransformer, batch_at: Callable[[int], ARBatch]
-) -> ARTransformer:
-    """What drafts as its teacher does with guidance, in one pass instead of two."""
-    torch.manual_seed(run.seed)
-    student = deepcopy(teacher).requires_grad_(True)
-
-    def loss(batch: ARBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.no_grad():
-            text, text_mask = text_encoder.encode(ar.with_null(ar.drop(batch[0], ar.DISTILLING.text_dropout)))
-        return ar.guidance_loss(teacher, student, text, text_mask, batch[1], ar.GUIDANCE, ar.DISTILLING)
-
-    run.fit("guidance", student, batch_at, loss, learning_rate=3e-4)
-    return student
 
 
 def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:

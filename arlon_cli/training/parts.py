@@ -200,18 +200,24 @@ def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
     coded = [dataclasses.replace(piece, length=piece.length // ratio) for piece in pieces]
     buckets = work.buckets(coded, halvings(work.config.ar.window_frames, 1), unit=1)
 
-    def batch_at(index: int) -> tuple[list[str], Tensor]:
-        windows = work.windows(buckets, index)
-        codes = [read_codes(window.piece)[window.start : window.start + window.length] for window in windows]
-        return [window.piece.caption or "" for window in windows], torch.stack(codes).to(work.device)
+    def batch_at(index: int) -> tuple[list[str], Tensor, Tensor]:
+        draw = random.Random(f"{work.settings.seed} anchors {index}")
+        captions, codes, given = [], [], []
+        for window in work.windows(buckets, index):
+            earliest = 0 if work.config.ar.anchor_frame else window.start
+            places, num_given = ar.window_places(window.start, window.length, earliest, draw)
+            captions.append(window.piece.caption or "")
+            codes.append(read_codes(window.piece)[places])
+            given.append(num_given)
+        return captions, torch.stack(codes).to(work.device), torch.tensor(given, device=work.device)
 
-    def loss(batch: tuple[list[str], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        captions, codes = batch
+    def loss(batch: tuple[list[str], Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        captions, codes, given = batch
         captions = ar.drop(captions, settings.text_dropout)
         if guidance is not None:
             return ar.guidance_loss(teacher, model, *read_text(ar.with_null(captions)), codes, guidance, settings)
         text, text_mask = read_text(captions)
-        return ar.code_loss(model, text, text_mask, codes, settings)
+        return ar.code_loss(model, text, text_mask, codes, settings, given)
 
     return Plan(model, batch_at, loss, weight_decay=0.02)
 

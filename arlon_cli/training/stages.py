@@ -20,10 +20,12 @@ from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_withi
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of what is made at a time, by device: `ar_frames` and `dit_frames` are code and latent frames a step.
+    """How much of what is made at a time, by device.
+
+    `ar_frames`, `read_frames` and `dit_frames` are code and latent frames a step; `ranked` captions get first frames.
 
     `clips` are of whole scenes, `starts` of the start of a draft, `changes` of a change of state after a code frame.
-    The `most` of each count scenes, those of `pictures` too.
+    The `most` of each count scenes, those of `pictures` and `ranked` too.
     """
 
     crops: PixelCrops
@@ -36,6 +38,9 @@ class Scale:
     captions: int
     vqvae_clips: int
     ar_frames: int
+    read_frames: int
+    ranked: int
+    most_ranked: int
     dit_frames: int
     pictures: int
     most_pictures: int
@@ -47,11 +52,14 @@ CPU = Scale(
     most_clips=4096,
     starts=ClipKind(160, 16),
     most_starts=32768,
-    changes=ClipKind(160, 64, lead=8),
+    changes=ClipKind(160, 64, lead=24),
     most_changes=4096,
     captions=48,
     vqvae_clips=2,
     ar_frames=48,
+    read_frames=64,
+    ranked=12,
+    most_ranked=16384,
     dit_frames=48,
     pictures=32,
     most_pictures=4096,
@@ -62,11 +70,14 @@ GPU = Scale(
     most_clips=16384,
     starts=ClipKind(256, 16),
     most_starts=131072,
-    changes=ClipKind(256, 64, lead=8),
+    changes=ClipKind(256, 64, lead=24),
     most_changes=16384,
     captions=256,
     vqvae_clips=64,
     ar_frames=1024,
+    read_frames=1024,
+    ranked=96,
+    most_ranked=65536,
     dit_frames=768,
     pictures=256,
     most_pictures=16384,
@@ -108,8 +119,9 @@ class Run:
             numbers = itertools.count()
 
             def step() -> None:
+                batch = batch_at(next(numbers))
                 with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-                    value, _ = loss(batch_at(next(numbers)))
+                    value, _ = loss(batch)
                 value.backward()
                 module.zero_grad(set_to_none=True)
 

@@ -17,6 +17,7 @@ CONFIG = ARConfig(
     window_frames=4,
     previous_frame_input=True,
     text_mean_input=True,
+    anchor_frame=True,
     width=16,
     num_layers=2,
     num_heads=2,
@@ -109,6 +110,15 @@ def test_cached_logits_equal_the_whole_forward(
     torch.testing.assert_close(torch.cat(logits, 1), whole[:, prefilled * TOKENS :], atol=1e-5, rtol=1e-4)
 
 
+def test_rows_may_have_tokens_of_their_own(model: ARTransformer, text: Tensor, codes: Tensor) -> None:
+    assert not torch.equal(codes[0], codes[1])
+    with torch.no_grad():
+        whole = model(text, TEXT_MASK, codes)
+        cache = _started(model, model.prefill_text(text, TEXT_MASK, 4))
+        logits = [model.step(tokens, cache) for tokens in model.targets(codes)[:, :-1].split(1, dim=1)]
+    torch.testing.assert_close(torch.cat(logits, 1), whole[:, 1:], atol=1e-5, rtol=1e-4)
+
+
 def test_cache_holds_the_request_and_no_padding(model: ARTransformer, text: Tensor) -> None:
     cache = model.prefill_text(text, TEXT_MASK, 3)
     assert cache._layers[0].shape == (2, 2, 2, 4 + 1 + 3 * TOKENS, 8)
@@ -166,6 +176,7 @@ def _started(model: ARTransformer, cache):
                 window_frames=20,
                 previous_frame_input=True,
                 text_mean_input=True,
+                anchor_frame=True,
                 width=1024,
                 num_layers=12,
                 num_heads=16,

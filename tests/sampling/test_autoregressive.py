@@ -8,7 +8,7 @@ from torch import Tensor
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.sampling import autoregressive
-from arlon_cli.sampling.autoregressive import Span, draft, frames_in_window
+from arlon_cli.sampling.autoregressive import Span, draft, frames_seen
 
 CONFIG = ARConfig(
     text_width=12,
@@ -19,6 +19,7 @@ CONFIG = ARConfig(
     window_frames=4,
     previous_frame_input=True,
     text_mean_input=True,
+    anchor_frame=True,
     width=16,
     num_layers=2,
     num_heads=2,
@@ -187,9 +188,36 @@ def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
     assert (measured - expected).abs().max() < 0.07
 
 
-@pytest.mark.parametrize(("window", "expected"), [(4, [0, 1, 2, 3, 2, 3, 2]), (5, [0, 1, 2, 3, 4, 2, 3]), (1, [0] * 7)])
-def test_frames_in_window(window: int, expected: list[int]) -> None:
-    assert [frames_in_window(num_frames, window) for num_frames in range(7)] == expected
+def test_a_full_window_keeps_its_latest_half_behind_the_anchor() -> None:
+    assert [frames_seen(num_frames, CONFIG) for num_frames in range(9)] == [
+        [],
+        [0],
+        [0, 1],
+        [0, 1, 2],
+        [2, 3],
+        [2, 3, 4],
+        [2, 5],
+        [2, 5, 6],
+        [2, 7],
+    ]
+    odd = dataclasses.replace(CONFIG, window_frames=5)
+    assert [frames_seen(num_frames, odd) for num_frames in (4, 5, 7, 8)] == [[0, 1, 2, 3], [3, 4], [3, 4, 5, 6], [3, 7]]
+
+
+def test_without_an_anchor_it_keeps_the_latest_half_alone() -> None:
+    plain = dataclasses.replace(CONFIG, anchor_frame=False)
+    assert [frames_seen(num_frames, plain) for num_frames in (3, 4, 6, 7, 8)] == [
+        [0, 1, 2],
+        [2, 3],
+        [4, 5],
+        [4, 5, 6],
+        [6, 7],
+    ]
+
+
+def test_a_window_of_one_frame_sees_none() -> None:
+    one = dataclasses.replace(CONFIG, window_frames=1)
+    assert all(frames_seen(num_frames, one) == [] for num_frames in range(4))
 
 
 def test_window_of_one_frame(texts: Tensor) -> None:

@@ -11,7 +11,7 @@ from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, corruption, guidance_loss, loss, with_null
+from arlon_cli.training.ar import EXACT, code_loss, corrupt, corruption, guidance_loss, loss, with_null
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -23,6 +23,7 @@ AR = ARConfig(
     window_frames=3,
     previous_frame_input=True,
     text_mean_input=True,
+    anchor_frame=True,
     width=32,
     num_layers=2,
     num_heads=2,
@@ -30,7 +31,6 @@ AR = ARConfig(
     dropout=0.0,
 )
 PROMPTS = ["a calm volcano", "a stormy sea"]
-PLAIN = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0, start_corruption=0.0)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def codes() -> Tensor:
 def test_greedy_draft_gives_back_what_was_overfitted(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
     optimizer = torch.optim.AdamW(nn.ModuleList(models).parameters(), lr=3e-3)
     for _ in range(80):
-        value, metrics = loss(*models, PROMPTS, codes, PLAIN)
+        value, metrics = loss(*models, PROMPTS, codes, EXACT)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -61,7 +61,7 @@ def test_greedy_draft_gives_back_what_was_overfitted(models: tuple[TextEncoder, 
 
 
 def test_untrained_loss_is_that_of_a_uniform_guess(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    value, metrics = loss(*models, PROMPTS, codes, PLAIN)
+    value, metrics = loss(*models, PROMPTS, codes, EXACT)
     assert value.item() == pytest.approx(math.log(18), abs=0.2)
     assert metrics["code_loss"].item() == pytest.approx(math.log(18), abs=0.2)
     assert set(metrics) == {"loss", "code_loss", "code_accuracy"}
@@ -69,17 +69,17 @@ def test_untrained_loss_is_that_of_a_uniform_guess(models: tuple[TextEncoder, AR
 
 
 def test_gradients_reach_both_models(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    loss(*models, PROMPTS, codes, PLAIN)[0].backward()
+    loss(*models, PROMPTS, codes, EXACT)[0].backward()
     for name, parameter in nn.ModuleList(models).named_parameters():
         assert parameter.grad is not None, name
         assert name.endswith("position") or parameter.grad.abs().sum() > 0, name
 
 
 def test_dropped_text_is_the_null_prompt(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    dropped, _ = loss(*models, PROMPTS, codes, replace(PLAIN, text_dropout=1.0))
-    null, _ = loss(*models, ["", ""], codes, PLAIN)
+    dropped, _ = loss(*models, PROMPTS, codes, replace(EXACT, text_dropout=1.0))
+    null, _ = loss(*models, ["", ""], codes, EXACT)
     assert dropped.item() == null.item()
-    assert dropped.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
+    assert dropped.item() != loss(*models, PROMPTS, codes, EXACT)[0].item()
 
 
 def test_corruption_changes_the_context_and_not_the_targets(
@@ -90,9 +90,9 @@ def test_corruption_changes_the_context_and_not_the_targets(
         models[1], "targets", lambda codes: seen.append(codes) or ARTransformer.targets(models[1], codes)
     )
     torch.manual_seed(3)
-    value, _ = loss(*models, PROMPTS, codes, replace(PLAIN, code_corruption=1.0, start_corruption=1.0))
+    value, _ = loss(*models, PROMPTS, codes, replace(EXACT, code_corruption=1.0, start_corruption=1.0))
     assert torch.equal(seen[0], codes)
-    assert value.item() != loss(*models, PROMPTS, codes, PLAIN)[0].item()
+    assert value.item() != loss(*models, PROMPTS, codes, EXACT)[0].item()
 
 
 def test_corruption_replaces_about_its_share_of_each_window() -> None:
@@ -107,17 +107,17 @@ def test_corruption_replaces_about_its_share_of_each_window() -> None:
 
 def test_starts_have_shares_of_their_own_and_longer_windows_one() -> None:
     torch.manual_seed(0)
-    config = replace(PLAIN, code_corruption=0.05, start_corruption=0.8)
+    config = replace(EXACT, code_corruption=0.05, start_corruption=0.8)
     starts = corruption(torch.zeros(4000, 2, 1, 1, dtype=torch.long), config).flatten()
     assert 0 <= starts.min() < 0.001
     assert 0.79 < starts.max() < 0.8
     assert starts.mean().item() == pytest.approx(0.8 / 3, abs=0.01)
-    longer = corruption(torch.zeros(4, 3, 1, 1, dtype=torch.long), config)
+    longer = corruption(torch.zeros(4, 7, 1, 1, dtype=torch.long), config)
     assert torch.equal(longer, torch.full((4, 1, 1, 1), 0.05))
 
 
 def test_the_global_seed_decides(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
-    config = replace(PLAIN, text_dropout=0.5, code_corruption=0.3, start_corruption=0.3)
+    config = replace(EXACT, text_dropout=0.5, code_corruption=0.3, start_corruption=0.3)
     values = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -130,9 +130,9 @@ def test_frames_that_are_given_do_not_count(models: tuple[TextEncoder, ARTransfo
     text, text_mask = models[0].encode(PROMPTS)
     with torch.no_grad():
         logits, targets = model(text, text_mask, codes), model.targets(codes)
-        given, _ = code_loss(model, text, text_mask, codes, PLAIN, torch.tensor([0, 1]))
-        none, _ = code_loss(model, text, text_mask, codes, PLAIN, torch.tensor([0, 0]))
-        whole, _ = code_loss(model, text, text_mask, codes, PLAIN)
+        given, _ = code_loss(model, text, text_mask, codes, EXACT, torch.tensor([0, 1]))
+        none, _ = code_loss(model, text, text_mask, codes, EXACT, torch.tensor([0, 0]))
+        whole, _ = code_loss(model, text, text_mask, codes, EXACT)
     first = AR.code_height * AR.code_width + 1  # the tokens of a frame
     counted = torch.cat([logits[0], logits[1, first:]]), torch.cat([targets[0], targets[1, first:]])
     assert given.item() == pytest.approx(F.cross_entropy(*counted).item())
@@ -143,10 +143,10 @@ def test_frames_that_are_given_do_not_count(models: tuple[TextEncoder, ARTransfo
 def test_without_guidance_a_copy_has_nothing_to_learn(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:
     text_encoder, teacher = models
     text = text_encoder.encode(with_null(PROMPTS))
-    value, metrics = guidance_loss(teacher, deepcopy(teacher), *text, codes, 1.0, PLAIN)
+    value, metrics = guidance_loss(teacher, deepcopy(teacher), *text, codes, 1.0, EXACT)
     assert abs(value.item()) < 1e-6
     assert metrics["agreement"] == 1
-    value, _ = guidance_loss(teacher, deepcopy(teacher), *text, codes, 3.0, PLAIN)
+    value, _ = guidance_loss(teacher, deepcopy(teacher), *text, codes, 3.0, EXACT)
     assert value > 1e-5
 
 
@@ -162,7 +162,7 @@ def test_a_student_alone_learns_to_draft_as_its_guided_teacher(
     optimizer = torch.optim.AdamW(student.parameters(), lr=3e-3, weight_decay=0.0)
     found = []
     for _ in range(60):
-        value, _ = guidance_loss(teacher, student, *both, codes, 3.0, PLAIN)
+        value, _ = guidance_loss(teacher, student, *both, codes, 3.0, EXACT)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

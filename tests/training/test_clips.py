@@ -18,26 +18,47 @@ def scenes() -> list[Scene]:
     return list(itertools.islice((scene for scene in found if len(scene.spans) > 1), 4))
 
 
-def test_windows_lie_within_one_state_but_for_a_frame_that_is_given() -> None:
+PLACES = torch.arange(4)[:, None, None, None] * 100 + torch.arange(20)[:, None, None]  # codes that say where they are
+
+
+def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
-    codes = torch.arange(4)[:, None] * 100 + torch.arange(20)  # each says its clip and its place in time
     draw = random.Random(0)
     seen = set()
     for window in (2, 5):
         prompts, windows, num_given = code_windows(
-            codes[:, :, None, None], clips, batch=100, window=window, frames_per_code=FRAMES, draw=draw
+            PLACES, clips, batch=200, window=window, frames_per_code=FRAMES, draw=draw, anchored=False
         )
-        assert len(prompts) == len(windows) == len(num_given) == 100
+        assert len(prompts) == len(windows) == len(num_given) == 200
         for place, given in zip(windows[:, :, 0, 0].tolist(), num_given.tolist(), strict=True):
             clip, start = divmod(place[0], 100)
             assert place == list(range(place[0], place[0] + window))
             begin, end = start * FRAMES, (start + window) * FRAMES
-            span = next(span for span in some[clip].spans if begin + FRAMES <= span.end and end <= span.end)
-            assert begin + FRAMES >= span.start
-            assert given == (span.start > 0 and begin < span.start + 36)  # a second and a half
+            span = next(span for span in some[clip].spans if end <= span.end)
+            before = sum(begin + i * FRAMES < span.start for i in range(window))  # that do not begin within the state
+            assert before <= min(3, window - 1)
+            settling = span.start > 0 and begin < span.start + 36  # a second and a half
+            assert given == (before or settling)
             seen.add((window, given))
-    assert seen == {(2, 0), (2, 1), (5, 0), (5, 1)}
+    assert seen == {(2, 0), (2, 1), (5, 0), (5, 1), (5, 2), (5, 3)}
+
+
+def test_an_anchor_is_an_earlier_frame_of_the_same_state() -> None:
+    some = scenes()
+    clips = LatentClips(torch.empty(0), some, [0] * 4)
+    _, windows, num_given = code_windows(
+        PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
+    )
+    anchored = windows[:, 1, 0, 0] - windows[:, 0, 0, 0] > 1
+    assert 20 < anchored.sum() < 100
+    assert (num_given[anchored] == 2).all()
+    assert (windows[:, 1:-1] + 1 == windows[:, 2:]).all()
+    for anchor, last in windows[anchored][:, (0, -1), 0, 0].tolist():
+        spans = some[anchor // 100].spans
+        (span,) = (span for span in spans if span.settled <= anchor % 100 * FRAMES < span.end)
+        assert anchor // 100 == last // 100
+        assert (last % 100 + 1) * FRAMES <= span.end
 
 
 WHOLE, START, CHANGE = ClipKind(160, 160), ClipKind(160, 16), ClipKind(160, 64, lead=8)
@@ -90,7 +111,7 @@ def test_a_start_is_told_by_the_state_that_it_shows() -> None:
     clips = LatentClips(torch.empty(0), some, starts)
     codes = torch.arange(4)[:, None].expand(4, 2)[:, :, None, None]
     prompts, windows, num_given = code_windows(
-        codes, clips, batch=40, window=2, frames_per_code=FRAMES, draw=random.Random(0)
+        codes, clips, batch=40, window=2, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
     )
     assert not num_given.any()  # all look as they are told
     told = {(clip, prompt) for clip, prompt in zip(windows[:, 0, 0, 0].tolist(), prompts, strict=True)}
