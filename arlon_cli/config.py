@@ -210,7 +210,8 @@ class SamplingConfig:
     """Defaults of a preset's samplers.
 
     `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length. The first code frames of a video are drawn at `ar_start_temperature`, those after at `ar_temperature`.
+    length. The first code frames of a video, and those of later prompts, are drawn at `ar_start_temperature`, the
+    others at `ar_temperature`.
     """
 
     num_steps: int

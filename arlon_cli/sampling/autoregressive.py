@@ -17,11 +17,15 @@ _START_FRAMES = 2  # of a video, which settle what it shows
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames."""
+    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames.
+
+    One that `follows` has to move away from what another prompt left.
+    """
 
     text: Tensor
     text_mask: Tensor
     num_frames: int
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def draft(
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
     prompt; a scale of 1 needs none. A temperature of 0 takes the likeliest code. The first two frames of a video settle
-    what it shows, at `start_temperature`; a lower `temperature` after them lets less of that drift away.
+    what it shows, at `start_temperature`, which spans that follow keep; a lower `temperature` lets less drift away.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
     `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
@@ -92,7 +96,7 @@ def draft(
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            warmth = start_temperature if index < _START_FRAMES else temperature
+            warmth = start_temperature if span.follows or index < _START_FRAMES else temperature
             frame = _draft_frame(model, cache, context, restart, partial(sampler, temperature=warmth), uniforms)
             yield frame
             past.append(frame)

@@ -173,6 +173,15 @@ def test_start_temperature_is_that_of_the_first_two_frames(model: ARTransformer,
     assert torch.equal(warm, cold_start[2:])
 
 
+def test_a_span_that_follows_keeps_the_start_temperature(model: ARTransformer, texts: Tensor) -> None:
+    first, second = span(texts[0], 3), span(texts[1], 4)
+    cold = {"temperature": 0.0, "null": null(texts)}
+    follows = collect(model, first, dataclasses.replace(second, follows=True), **cold)
+    greedy = collect(model, first, second, **cold)
+    assert torch.equal(follows[:3], greedy[:3])
+    assert (follows[3:] != greedy[3:]).flatten(1).any(1).all()
+
+
 def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
     mask = torch.arange(6) < 4
     first = torch.stack(

@@ -1,13 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from arlon_cli.config import ARConfig, TextEncoderConfig
+from arlon_cli.config import TextEncoderConfig
 from arlon_cli.dioramas import mentioned, sample_scene, vocabulary
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
+from arlon_cli.presets import DIORAMA
 from arlon_cli.sampling.autoregressive import Span, draft
 from arlon_cli.training.classifier import VISIBLE
 from arlon_cli.training.clips import LatentClips
@@ -23,21 +25,16 @@ from arlon_cli.training.ranking import (
 )
 
 TEXT = TextEncoderConfig(vocab_size=1536, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=80)
-AR = ARConfig(
+AR = replace(
+    DIORAMA.ar,
     text_width=16,
-    max_text_tokens=80,
     codebook_size=32,
     code_height=2,
     code_width=2,
-    window_frames=3,
-    previous_frame_input=True,
-    text_mean_input=True,
-    anchor_frame=True,
     width=32,
     num_layers=2,
     num_heads=2,
     ffn_width=64,
-    dropout=0.0,
 )
 SCENES = [sample_scene(seed, num_frames=256) for seed in range(6)]
 
