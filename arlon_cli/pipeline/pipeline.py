@@ -308,7 +308,7 @@ class Pipeline:
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
                 run.report("denoise", step)
-        new = z[:, :, overlap:].float().cpu()
+        new = z[:, :, overlap:].float().cpu().contiguous()  # as from the store: bfloat16 rounds by the strides
         if not bool(torch.isfinite(new).all()):
             raise ArlonError(
                 f"Segment {job.segment.index + 1} came out as not a number; try --dtype float32 or a lower --guidance."
