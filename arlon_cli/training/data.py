@@ -12,6 +12,11 @@ from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, Scene, caption, render, sam
 SCENE_FRAMES = 256
 
 
+def scene_of(seed: int) -> Scene:
+    """The scene of a seed, of `SCENE_FRAMES` frames."""
+    return sample_scene(seed, num_frames=SCENE_FRAMES)
+
+
 def attribute_values(scene: Scene, frame: int, names: Iterable[str]) -> list[int]:
     """The indices, into `ATTRIBUTES`, of what a scene shows at a frame."""
     attributes = next(span.attributes for span in reversed(scene.spans) if span.start <= frame)
@@ -23,7 +28,7 @@ def caption_batch(batch: int, seed: int, step: int, device: torch.device) -> tup
     draw = random.Random(f"{seed} caption {step}")
     prompts, values = [], []
     for _ in range(batch):
-        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=SCENE_FRAMES)
+        scene = scene_of(draw.randrange(HELD_OUT))
         index = draw.randrange(len(scene.spans))
         prompts.append(caption(scene, index, draw.randrange(1 << 30)))
         values.append(attribute_values(scene, scene.spans[index].start, ATTRIBUTES))
@@ -46,7 +51,7 @@ def pixel_batch(cut: PixelCrops, seed: int, step: int, device: torch.device) -> 
     draw = random.Random(f"{seed} {step}")
     crops = []
     for _ in range(cut.scenes):
-        scene = sample_scene(draw.randrange(HELD_OUT), num_frames=SCENE_FRAMES)
+        scene = scene_of(draw.randrange(HELD_OUT))
         start = draw.randrange(SCENE_FRAMES - cut.num_frames)
         frames = torch.arange(start, start + cut.num_frames, device=device)
         pixels = render([scene], frames, cut.image_size, device)[0].transpose(0, 1) * 2 - 1  # (3, T, H, W)

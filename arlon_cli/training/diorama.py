@@ -165,7 +165,7 @@ def train_video_vae(run: Run) -> VideoVAE:
 def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: int, first: int) -> LatentClips:
     """Clips of a kind, painted and encoded once: what all later parts learn from."""
     folder = run.folder / stage
-    if run.finished("latent_vqvae") is None:
+    if not run.begun("latent_vqvae"):
         with run.budget.stage(stage):
             write_clips(
                 video_vae,
@@ -284,16 +284,17 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
 def make_pictures(run: Run) -> tuple[Tensor, Tensor]:
     """Pictures (N, 3, H, W) uint8 with the values (N, A) of what is visible in them, painted once."""
     folder = run.folder / "pictures"
-    with run.budget.stage("pictures"):
-        write_pictures(
-            folder,
-            image_size=run.config.height,
-            first=run.seed * 1_000_003 + _FIRST_PICTURE,
-            seconds=run.budget.allowance("pictures"),
-            most=run.scale.most_pictures,
-            device=run.device,
-            stop=run.stop,
-        )
+    if not run.begun("classifier"):
+        with run.budget.stage("pictures"):
+            write_pictures(
+                folder,
+                image_size=run.config.height,
+                first=run.seed * 1_000_003 + _FIRST_PICTURE,
+                seconds=run.budget.allowance("pictures"),
+                most=run.scale.most_pictures,
+                device=run.device,
+                stop=run.stop,
+            )
     if run.stop():
         raise Interrupted
     return read_pictures(folder, classifier.VISIBLE)

@@ -159,7 +159,7 @@ def learn_best_frames(
     `batch_at` gives windows of more than one frame.
     """
     folder = run.folder / "best"
-    if run.finished("ranking") is None:
+    if not run.begun("ranking"):
         with run.budget.stage("best"):
             write_best_frames(
                 folder,

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from arlon_cli.dioramas import Scene, render, sample_scene
+from arlon_cli.dioramas import Scene, render
 from arlon_cli.training.clips import files_to_write, save_whole
-from arlon_cli.training.data import SCENE_FRAMES, attribute_values
+from arlon_cli.training.data import attribute_values, scene_of
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
 
@@ -32,7 +32,7 @@ def write_pictures(
     """
     for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
         pictures, frames = [], []
-        for scene in map(_scene, seeds):
+        for scene in map(scene_of, seeds):
             frames.append(_frames(scene))
             painted = render([scene], torch.tensor(frames[-1], device=device), image_size, device)[0]
             pictures.append((painted * 255).round().byte().cpu())
@@ -48,13 +48,9 @@ def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
         tensors = load_file(file)
         pictures.append(tensors["pictures"].flatten(0, 1))
         for seed, frames in zip(tensors["seeds"].tolist(), tensors["frames"].tolist(), strict=True):
-            scene = _scene(seed)
+            scene = scene_of(seed)
             values += [attribute_values(scene, frame, wanted) for frame in frames]
     return torch.cat(pictures), torch.tensor(values)
-
-
-def _scene(seed: int) -> Scene:
-    return sample_scene(seed, num_frames=SCENE_FRAMES)
 
 
 def _frames(scene: Scene) -> list[int]:

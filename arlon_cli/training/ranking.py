@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arlon_cli.dioramas import Scene, caption, mentioned, sample_scene
+from arlon_cli.dioramas import Scene, caption, mentioned
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.training.ar import corrupt
 from arlon_cli.training.classifier import VISIBLE
 from arlon_cli.training.clips import LatentClips, files_to_write, save_whole
-from arlon_cli.training.data import SCENE_FRAMES, attribute_values
+from arlon_cli.training.data import attribute_values, scene_of
 
 _CANDIDATES, _KEPT = 8, 2  # first frames that are drawn for a prompt, and that are learnt at most
 _TEMPERATURE, _TOP_K = 1.0, 100
@@ -142,7 +142,7 @@ def write_best_frames(
     """
     for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
         torch.manual_seed(seeds[0])
-        save_whole(dict(best_frames(model, text_encoder, reader, [_scene(seed) for seed in seeds])), file)
+        save_whole(dict(best_frames(model, text_encoder, reader, [scene_of(seed) for seed in seeds])), file)
 
 
 def read_best_frames(folder: Path) -> tuple[list[str], Tensor]:
@@ -150,7 +150,7 @@ def read_best_frames(folder: Path) -> tuple[list[str], Tensor]:
     prompts, codes = [], []
     for file in sorted(folder.glob("*.safetensors")):
         tensors = load_file(file)
-        prompts += [first_caption(_scene(seed)) for seed in tensors["seeds"].tolist()]
+        prompts += [first_caption(scene_of(seed)) for seed in tensors["seeds"].tolist()]
         codes.append(tensors["codes"])
     return prompts, torch.cat(codes)
 
@@ -158,7 +158,3 @@ def read_best_frames(folder: Path) -> tuple[list[str], Tensor]:
 def first_caption(scene: Scene) -> str:
     """A caption of a scene's first state, always the same."""
     return caption(scene, 0, scene.seed)
-
-
-def _scene(seed: int) -> Scene:
-    return sample_scene(seed, num_frames=SCENE_FRAMES)
