@@ -31,7 +31,6 @@ class ARTrainingConfig:
 
 TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05, start_corruption=0.8)
 DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05, start_corruption=0.05)
-EXACT = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0, start_corruption=0.0)
 _SHORT_WINDOW = 6  # frames of a start, or of a change of prompt
 
 
@@ -62,8 +61,7 @@ def code_loss(
     `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
     """
     context = corrupt(codes, corruption(codes, config), model.config.codebook_size)
-    longest = int(text_mask.sum(dim=1).max())  # what is padding in all texts costs time and says nothing
-    logits = model(text[:, :longest], text_mask[:, :longest], context).float()
+    logits = _logits(model, text, text_mask, context)
     targets = model.targets(codes)
     if num_given is not None:
         frame = torch.arange(targets.shape[1], device=codes.device) // (model.codes_per_frame + 1)
@@ -98,20 +96,24 @@ def guidance_loss(
     `loss`; `agreement`, how often both find the same code the likeliest. Random numbers: torch's global generator.
     """
     codes = corrupt(codes, corruption(codes, config), teacher.config.codebook_size)
-    longest = int(text_mask.sum(dim=1).max())
-    text, text_mask = text[:, :longest], text_mask[:, :longest]
     with torch.no_grad():
-        given, free = _code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1)).chunk(2)
+        given, free = code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1)).chunk(2)
         wanted = torch.lerp(free, given, guidance_scale).log_softmax(-1)
-    logits = _code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes).log_softmax(-1)
+    logits = code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes).log_softmax(-1)
     divergence = F.kl_div(logits.flatten(0, 1), wanted.flatten(0, 1), log_target=True, reduction="batchmean")
     agreement = (logits.argmax(-1) == wanted.argmax(-1)).float().mean()
     return divergence, {"loss": divergence.detach(), "agreement": agreement}
 
 
-def _code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+def code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
     """Logits (B, N, codebook size): ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn."""
-    return model(text, text_mask, codes)[..., : model.config.codebook_size].float()
+    return _logits(model, text, text_mask, codes)[..., : model.config.codebook_size]
+
+
+def _logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+    longest = int(text_mask.sum(dim=1).max())  # what is padding in all texts costs time and says nothing
+    logits: Tensor = model(text[:, :longest], text_mask[:, :longest], codes)
+    return logits.float()
 
 
 def window_places(start: int, length: int, earliest: int, draw: random.Random) -> tuple[list[int], int]:

@@ -36,7 +36,7 @@ from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
 
 SHARES = {
-    "text_encoder": 2,
+    "text_encoder": 5,
     "video_vae": 12,
     "clips": 10,
     "starts": 12,
@@ -46,9 +46,8 @@ SHARES = {
     "decoder": 10,
     "ar": 28,
     "guidance": 8,
-    "reader": 2,
-    "best": 4,
-    "ranking": 4,
+    "reader": 3,
+    "reader_guidance": 8,
     "dit": 30,
     "pictures": 4,
     "classifier": 3,

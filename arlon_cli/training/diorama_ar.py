@@ -1,4 +1,4 @@
-"""The recipe's drafts: the AR Transformer, guidance taught to it, and first frames ranked by how well they show."""
+"""The recipe's drafts: the AR Transformer, and guidance taught to it, by its text and by a reader of codes."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -7,20 +7,21 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from arlon_cli.dioramas import HELD_OUT
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
 from arlon_cli.training.clips import LatentClips, code_windows
-from arlon_cli.training.loop import Interrupted
-from arlon_cli.training.ranking import CodeReader, read_best_frames, read_frames, reader_loss, write_best_frames
+from arlon_cli.training.code_reader import CodeReader, read_frames, reader_loss
+from arlon_cli.training.reader_guidance import Drafts, own_drafts, reader_guidance_loss
 from arlon_cli.training.stages import Run
 
 CodedClips = tuple[LatentClips, Tensor]
 """Clips with their codes (N, T, h, w)"""
 
-_FIRST_RANKED = 900_000  # captions of scenes that nothing was painted of
+_FIRST_DRAFTED = 900_000  # scenes that nothing was painted of; their captions are enough
 
 ARBatch = tuple[list[str], Tensor, Tensor]
 """Captions, codes (B, T, h, w), and how many of their frames are given (B,)"""
@@ -34,7 +35,7 @@ def train_drafts(
     teacher = train_ar(run, text_encoder, ar_batches(run, *coded, shortest=1))
     transformer = distill_guidance(run, text_encoder, teacher, ar_batches(run, *coded, shortest=1))
     reader = train_reader(run, fine, coded)
-    learn_best_frames(run, text_encoder, reader, teacher, transformer, ar_batches(run, *coded, shortest=2))
+    learn_from_reader(run, text_encoder, reader, teacher, transformer, ar_batches(run, *coded, shortest=2))
     return transformer
 
 
@@ -146,7 +147,7 @@ def train_reader(run: Run, fine: LatentVQVAE, sources: Sequence[CodedClips]) -> 
     return reader
 
 
-def learn_best_frames(
+def learn_from_reader(
     run: Run,
     text_encoder: TextEncoder,
     reader: CodeReader,
@@ -154,42 +155,29 @@ def learn_best_frames(
     transformer: ARTransformer,
     batch_at: Callable[[int], ARBatch],
 ) -> None:
-    """Teach a model that drafts without guidance its own best first frames; what follows them, its teacher still does.
+    """Teach a model that drafts without guidance what a reader adds to its first frames, and behind changes of prompt.
 
-    `batch_at` gives windows of more than one frame.
+    What follows them, its teacher still teaches; `batch_at` gives windows of more than one frame for that.
     """
-    folder = run.folder / "best"
-    if not run.begun("ranking"):
-        with run.budget.stage("best"):
-            write_best_frames(
-                folder,
-                transformer,
-                text_encoder,
-                reader,
-                first=run.seed * 1_000_003 + _FIRST_RANKED,
-                seconds=run.budget.allowance("best"),
-                most=run.scale.most_ranked,
-                per_file=run.scale.ranked,
-                stop=run.stop,
-            )
-    if run.stop():
-        raise Interrupted
-    prompts, codes = read_best_frames(folder)
     torch.manual_seed(run.seed)
+    reference = deepcopy(transformer)
     transformer.requires_grad_(True)
 
-    def both_at(step: int) -> tuple[list[str], Tensor, ARBatch]:
-        draw = random.Random(f"{run.seed} ranking {step}")
-        chosen = [draw.randrange(len(prompts)) for _ in range(max(1, run.scale.ar_frames // 2))]
-        return [prompts[i] for i in chosen], codes[chosen].unsqueeze(1).to(run.device), batch_at(step)
+    def both_at(step: int) -> tuple[Drafts, ARBatch]:
+        changing = step % 4 == 3  # such drafts are longer
+        count = max(1, run.scale.ar_frames // (8 if changing else 2))
+        first = run.seed * 1_000_003 + _FIRST_DRAFTED + step * run.scale.ar_frames
+        drafting = deepcopy(transformer).to(run.precision)
+        seeds = [(first + i) % HELD_OUT for i in range(count)]
+        return own_drafts(drafting, text_encoder, seeds, changing=changing), batch_at(step)
 
-    def loss(batch: tuple[list[str], Tensor, ARBatch]) -> tuple[Tensor, dict[str, Tensor]]:
-        captions, best, window = batch
-        first, metrics = ar.loss(text_encoder, transformer, captions, best, ar.EXACT)
+    def loss(batch: tuple[Drafts, ARBatch]) -> tuple[Tensor, dict[str, Tensor]]:
+        drafts, window = batch
+        value, metrics = reader_guidance_loss(reference, transformer, reader, drafts)
         later, others = _guidance_loss(text_encoder, teacher, transformer, window)
-        return first + later, {"best": metrics["code_loss"], "divergence": others["loss"]}
+        return value + later, metrics | {"later": others["loss"]}
 
-    run.fit("ranking", transformer, both_at, loss, learning_rate=1e-4)
+    run.fit("reader_guidance", transformer, both_at, loss, learning_rate=3e-4)
 
 
 def _frames_per_code(run: Run) -> int:

@@ -22,10 +22,10 @@ from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_withi
 class Scale:
     """How much of what is made at a time, by device.
 
-    `ar_frames`, `read_frames` and `dit_frames` are code and latent frames a step; `ranked` captions get first frames.
+    `ar_frames`, `read_frames` and `dit_frames` are code and latent frames a step.
 
     `clips` are of whole scenes, `starts` of the start of a draft, `changes` of a change of state after a code frame.
-    The `most` of each count scenes, those of `pictures` and `ranked` too.
+    The `most` of each count scenes, those of `pictures` too.
     """
 
     crops: PixelCrops
@@ -39,8 +39,6 @@ class Scale:
     vqvae_clips: int
     ar_frames: int
     read_frames: int
-    ranked: int
-    most_ranked: int
     dit_frames: int
     pictures: int
     most_pictures: int
@@ -58,8 +56,6 @@ CPU = Scale(
     vqvae_clips=2,
     ar_frames=48,
     read_frames=64,
-    ranked=12,
-    most_ranked=16384,
     dit_frames=48,
     pictures=32,
     most_pictures=4096,
@@ -76,8 +72,6 @@ GPU = Scale(
     vqvae_clips=64,
     ar_frames=1024,
     read_frames=1024,
-    ranked=96,
-    most_ranked=65536,
     dit_frames=768,
     pictures=256,
     most_pictures=16384,

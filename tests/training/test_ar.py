@@ -11,7 +11,7 @@ from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import EXACT, code_loss, corrupt, corruption, guidance_loss, loss, with_null
+from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, corruption, guidance_loss, loss, with_null
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -31,6 +31,7 @@ AR = ARConfig(
     dropout=0.0,
 )
 PROMPTS = ["a calm volcano", "a stormy sea"]
+EXACT = ARTrainingConfig(text_dropout=0.0, code_corruption=0.0, start_corruption=0.0)
 
 
 @pytest.fixture
