@@ -13,6 +13,7 @@ from arlon_cli.training.clips import LatentClips
 from arlon_cli.training.data import attribute_values
 
 _CORRUPTION = 0.3  # at most, of the codes that the reader learns from: what is drawn has errors
+_SIZES = [len(values) for values in VISIBLE.values()]
 
 
 class CodeReader(nn.Module):
@@ -39,7 +40,7 @@ class CodeReader(nn.Module):
         self.before = nn.Linear(width, 2 * width)
         self.next = nn.Linear(width, 2 * width)
         self.next_places = nn.Parameter(0.02 * torch.randn(codes_per_frame, 2 * width))
-        self.head = nn.Linear(2 * width, sum(map(len, VISIBLE.values())))
+        self.head = nn.Linear(2 * width, sum(_SIZES))
 
     def forward(self, codes: Tensor, candidates: Tensor) -> Tensor:
         """Log-probabilities (B, N, K, values) of what frames show that begin as codes (B, N) do.
@@ -55,14 +56,12 @@ class CodeReader(nn.Module):
             x = block(x, src_mask=future, is_causal=True)
         before = (self.before(self.norm(x)) + self.next_places).unsqueeze(2)
         read = self.head(F.gelu(before + F.embedding(candidates, self.next(embedding))))
-        sizes = [len(values) for values in VISIBLE.values()]
-        return torch.cat([logits.log_softmax(-1) for logits in read.float().split(sizes, dim=-1)], dim=-1)
+        return torch.cat([logits.log_softmax(-1) for logits in read.float().split(_SIZES, dim=-1)], dim=-1)
 
 
 def places_of(values: Tensor) -> Tensor:
     """Where values (B, A) of the attributes of `VISIBLE`, as indices, stand among a reader's log-probabilities."""
-    sizes = torch.tensor([0, *(len(some) for some in VISIBLE.values())], device=values.device)
-    return values + sizes[:-1].cumsum(0)
+    return values + torch.tensor([0, *_SIZES[:-1]], device=values.device).cumsum(0)
 
 
 def reader_loss(reader: CodeReader, codes: Tensor, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,7 +73,7 @@ def reader_loss(reader: CodeReader, codes: Tensor, values: Tensor) -> tuple[Tens
     codes = corrupt(codes, share, reader.codes.num_embeddings).flatten(1)
     read = reader(codes, codes.unsqueeze(2)).squeeze(2)
     right = places_of(values)[:, None].expand(-1, codes.shape[1], -1)
-    last = read[:, -1].detach().split([len(some) for some in VISIBLE.values()], dim=-1)
+    last = read[:, -1].detach().split(_SIZES, dim=-1)
     accuracies = [(some.argmax(1) == value).float().mean() for some, value in zip(last, values.unbind(1), strict=True)]
     return -read.gather(2, right).mean(), dict(zip(VISIBLE, accuracies, strict=True))
 

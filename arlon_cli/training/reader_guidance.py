@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from arlon_cli.dioramas import DioramaSpan, caption, mentioned, sample_scene
+from arlon_cli.dioramas import Scene, caption, mentioned, sample_scene
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.training.ar import code_logits
 from arlon_cli.training.classifier import VISIBLE
 from arlon_cli.training.code_reader import CodeReader, places_of
-from arlon_cli.training.data import SCENE_FRAMES
+from arlon_cli.training.data import SCENE_FRAMES, attribute_values
 
 GUIDANCE = 6.0
 """How much a reader's log-probabilities count beside the logits of codes"""
@@ -54,13 +54,14 @@ def own_drafts(model: ARTransformer, text_encoder: TextEncoder, seeds: Iterable[
         prompts = [caption(scene, len(scene.spans) - 1, scene.seed) for scene in scenes]
         text, text_mask = text_encoder.encode(prompts)
         codes = draw(model, text, text_mask, min(1 + _CHANGED_FRAMES, model.config.window_frames), given=codes)
-    told = [_told(prompt, scene.spans[-1 if changing else 0]) for prompt, scene in zip(prompts, scenes, strict=True)]
+    told = [_told(prompt, scene, -1 if changing else 0) for prompt, scene in zip(prompts, scenes, strict=True)]
     return Drafts(text, text_mask, codes, int(changing), torch.stack(told).to(codes.device))
 
 
-def _told(prompt: str, span: DioramaSpan) -> Tensor:
-    """1 where a reader's log-probability is of what a prompt mentions of its span, 0 elsewhere."""
-    values = places_of(torch.tensor([[VISIBLE[name].index(span.attributes[name]) for name in VISIBLE]]))[0]
+def _told(prompt: str, scene: Scene, index: int) -> Tensor:
+    """1 where a reader's log-probability is of what a prompt mentions of its span of a scene, 0 elsewhere."""
+    span = scene.spans[index]
+    values = places_of(torch.tensor(attribute_values(scene, span.start, VISIBLE)))
     said = mentioned(prompt, span.attributes)
     told = torch.zeros(sum(map(len, VISIBLE.values())))
     told[[int(value) for name, value in zip(VISIBLE, values, strict=True) if name in said]] = 1.0
