@@ -210,15 +210,13 @@ class SamplingConfig:
     """Defaults of a preset's samplers.
 
     `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length. The first code frames of a video, and those of later prompts, are drawn at `ar_start_temperature`, the
-    others at `ar_temperature`.
+    length.
     """
 
     num_steps: int
     guidance_scale: float
     start_timestep: float
     timestep_transform: bool
-    ar_start_temperature: float
     ar_temperature: float
     ar_top_k: int
     ar_guidance_scale: float

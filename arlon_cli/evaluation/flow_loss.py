@@ -57,7 +57,6 @@ def flow_cases(
             ar,
             [Span(text[0], text_mask[0], len(codes) - 1)],
             seed=seed + index,
-            start_temperature=sampling.ar_start_temperature,
             temperature=sampling.ar_temperature,
             top_k=sampling.ar_top_k,
             guidance_scale=sampling.ar_guidance_scale,

@@ -29,9 +29,8 @@ def draft_spans(
         first = own_spans[0]
         drafted = draft(
             model,
-            [Span(*texts[span.prompt], span.num_frames, follows=span.shot_start > 0) for span in own_spans],
+            [Span(*texts[span.prompt], span.num_frames) for span in own_spans],
             seed=seed if own_seed is None else own_seed,
-            start_temperature=config.ar_start_temperature,
             temperature=config.ar_temperature,
             top_k=config.ar_top_k,
             guidance_scale=config.ar_guidance_scale,

@@ -1,9 +1,8 @@
 """Drafting: codes from text, one frame at a time, for any length (2.1, 4.5)."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,20 +11,15 @@ from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
 _GUESSES = 15  # codes ahead that a pass takes for what they will be
-_START_FRAMES = 2  # of a video, which settle what it shows
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames.
-
-    One that `follows` has to move away from what another prompt left.
-    """
+    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames."""
 
     text: Tensor
     text_mask: Tensor
     num_frames: int
-    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,17 +27,18 @@ class _Sampler:
     """Draws a code from logits; `guidance_scale` other than 1 wants rows of (prompt, null prompt)."""
 
     codebook_size: int
+    temperature: float
     top_k: int
     guidance_scale: float
 
-    def __call__(self, logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+    def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """The codes (N,) where the cumulative distributions of logits (1 or 2, N, vocabulary) pass `uniforms` (N,)."""
         logits = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
         logits = logits[0] if self.guidance_scale == 1.0 else torch.lerp(logits[1], logits[0], self.guidance_scale)
-        if temperature == 0.0:
+        if self.temperature == 0.0:
             return logits.argmax(-1)
         values, codes = logits.topk(min(self.top_k, self.codebook_size))
-        cumulative = (values / temperature).softmax(-1).cumsum(-1)
+        cumulative = (values / self.temperature).softmax(-1).cumsum(-1)
         passed = torch.searchsorted(cumulative, uniforms.unsqueeze(1)).clamp_(max=codes.shape[1] - 1)
         return codes.gather(1, passed).squeeze(1)
 
@@ -53,7 +48,6 @@ def draft(
     spans: Iterable[Span],
     *,
     seed: int,
-    start_temperature: float,
     temperature: float,
     top_k: int,
     guidance_scale: float,
@@ -64,8 +58,7 @@ def draft(
     """Draft the spans one after the other; yields a code frame (h, w) long at a time.
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
-    prompt; a scale of 1 needs none. A temperature of 0 takes the likeliest code. The first two frames of a video settle
-    what it shows, at `start_temperature`, which spans that follow keep; a lower `temperature` lets less drift away.
+    prompt; a scale of 1 needs none. A lower `temperature` lets less drift away, and 0 takes the likeliest code.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
     `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
@@ -73,15 +66,13 @@ def draft(
 
     Raises ValueError for a setting out of its range.
     """
-    if min(start_temperature, temperature) < 0 or top_k < 1:
-        raise ValueError(
-            f"Temperatures {start_temperature} and {temperature} must not be negative, and top_k {top_k} at least 1."
-        )
+    if temperature < 0 or top_k < 1:
+        raise ValueError(f"Temperature {temperature} must not be negative, and top_k {top_k} at least 1.")
     if guidance_scale != 1.0 and null is None:
         raise ValueError(f"guidance_scale {guidance_scale} needs the text of the null prompt.")
     config = model.config
     device = model.start.device
-    sampler = _Sampler(config.codebook_size, top_k, guidance_scale)
+    sampler = _Sampler(config.codebook_size, temperature, top_k, guidance_scale)
     empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long, device=device)
     past = [] if prefix is None else list(prefix.to(device))  # of the span, with the frame before it
     index = start_frame
@@ -96,8 +87,7 @@ def draft(
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
             uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            warmth = start_temperature if span.follows or index < _START_FRAMES else temperature
-            frame = _draft_frame(model, cache, context, restart, partial(sampler, temperature=warmth), uniforms)
+            frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
             yield frame
             past.append(frame)
             index += 1
@@ -132,7 +122,7 @@ def _draft_frame(
     cache: KVCache,
     context: Tensor,
     restart: bool,
-    sampler: Callable[[Tensor, Tensor], Tensor],
+    sampler: _Sampler,
     uniforms: Tensor,
 ) -> Tensor:
     """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.

@@ -89,7 +89,6 @@ class Samples:
             ar,
             [Span(text[0], text_mask[0], -(-self.config.segments.num_latents // ratio))],
             seed=row,
-            start_temperature=sampling.ar_start_temperature,
             temperature=sampling.ar_temperature,
             top_k=sampling.ar_top_k,
             guidance_scale=sampling.ar_guidance_scale,

@@ -26,8 +26,8 @@ CONFIG = ARConfig(
     ffn_width=32,
     dropout=0.0,
 )
-SETTINGS = {"seed": 5, "start_temperature": 1.0, "temperature": 1.0, "top_k": 8, "guidance_scale": 2.0}
-GREEDY = {"start_temperature": 0.0, "temperature": 0.0}
+SETTINGS = {"seed": 5, "temperature": 1.0, "top_k": 8, "guidance_scale": 2.0}
+GREEDY = {"temperature": 0.0}
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_guessing_changes_no_code(
     model: ARTransformer, texts: Tensor, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.double()
-    settings = {"null": null(texts), "start_temperature": temperature, "temperature": temperature}
+    settings = {"null": null(texts), "temperature": temperature}
     guessed = collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings)
     monkeypatch.setattr(autoregressive, "_GUESSES", 0)
     assert torch.equal(collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings), guessed)
@@ -159,27 +159,9 @@ def test_frames_come_one_at_a_time_from_endless_spans(model: ARTransformer, text
 
 def test_small_temperature_and_top_k_narrow_the_choice(model: ARTransformer, texts: Tensor) -> None:
     greedy = collect(model, span(texts[0], 3), **GREEDY, null=null(texts))
-    cold = {"start_temperature": 1e-4, "temperature": 1e-4}
+    cold = {"temperature": 1e-4}
     assert torch.equal(collect(model, span(texts[0], 3), **cold, null=null(texts)), greedy)
     assert not torch.equal(collect(model, span(texts[0], 3), null=null(texts)), greedy)
-
-
-def test_start_temperature_is_that_of_the_first_two_frames(model: ARTransformer, texts: Tensor) -> None:
-    greedy = collect(model, span(texts[0], 4), **GREEDY, null=null(texts))
-    cold_start = collect(model, span(texts[0], 4), start_temperature=0.0, null=null(texts))
-    assert torch.equal(cold_start[:2], greedy[:2])
-    assert (cold_start[2:] != greedy[2:]).flatten(1).any(1).all()
-    warm = collect(model, span(texts[0], 2), null=null(texts), prefix=greedy[:2], start_frame=2)
-    assert torch.equal(warm, cold_start[2:])
-
-
-def test_a_span_that_follows_keeps_the_start_temperature(model: ARTransformer, texts: Tensor) -> None:
-    first, second = span(texts[0], 3), span(texts[1], 4)
-    cold = {"temperature": 0.0, "null": null(texts)}
-    follows = collect(model, first, dataclasses.replace(second, follows=True), **cold)
-    greedy = collect(model, first, second, **cold)
-    assert torch.equal(follows[:3], greedy[:3])
-    assert (follows[3:] != greedy[3:]).flatten(1).any(1).all()
 
 
 def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
@@ -237,8 +219,7 @@ def test_window_of_one_frame(texts: Tensor) -> None:
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"start_temperature": -1.0}, "Temperatures -1.0 and 1.0"),
-        ({"temperature": -1.0}, "1.0 and -1.0"),
+        ({"temperature": -1.0}, "Temperature -1.0"),
         ({"top_k": 0}, "top_k 0"),
         ({"null": None}, "guidance_scale 2.0"),
     ],

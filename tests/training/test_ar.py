@@ -56,7 +56,7 @@ def test_greedy_draft_gives_back_what_was_overfitted(models: tuple[TextEncoder, 
     text, text_mask = models[0].encode(PROMPTS)
     for prompt in range(2):
         span = Span(text[prompt].detach(), text_mask[prompt], 3)
-        settings = {"start_temperature": 0.0, "temperature": 0.0, "top_k": 1, "guidance_scale": 1.0}
+        settings = {"temperature": 0.0, "top_k": 1, "guidance_scale": 1.0}
         drafted = torch.stack(list(draft(models[1], [span], seed=0, **settings)))
         assert torch.equal(drafted, codes[prompt])
 

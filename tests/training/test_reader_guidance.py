@@ -57,7 +57,7 @@ class Partial(nn.Module):
 def test_each_row_is_drawn_as_it_would_be_alone(model: ARTransformer, text_encoder: TextEncoder) -> None:
     model.head.weight *= 1e4  # so that the likeliest is drawn
     text, text_mask = text_encoder.encode(["a calm volcano", "a red sailboat in a storm, at night, seen from afar"])
-    greedy = {"start_temperature": 0.0, "temperature": 0.0, "top_k": 1, "guidance_scale": 1.0}
+    greedy = {"temperature": 0.0, "top_k": 1, "guidance_scale": 1.0}
     drawn = draw(model, text, text_mask, 3)
     for row in range(2):
         alone = list(draft(model, [Span(text[row], text_mask[row], 3)], seed=0, **greedy))  # type: ignore[arg-type]

@@ -75,7 +75,6 @@ def compare_drafting(
             ar,
             [span],
             seed=0,
-            start_temperature=temperature,
             temperature=temperature,
             top_k=top_k,
             guidance_scale=1.0,

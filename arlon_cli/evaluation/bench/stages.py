@@ -158,7 +158,6 @@ def measure_draft(
             ar,
             [Span(*text, num_frames)],
             seed=0,
-            start_temperature=config.sampling.ar_start_temperature,
             temperature=config.sampling.ar_temperature,
             top_k=config.sampling.ar_top_k,
             guidance_scale=config.sampling.ar_guidance_scale,
