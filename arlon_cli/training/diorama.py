@@ -29,7 +29,7 @@ from arlon_cli.training.clips import (
     write_clips,
 )
 from arlon_cli.training.data import caption_batch, pixel_batch
-from arlon_cli.training.diorama_ar import train_drafts
+from arlon_cli.training.diorama_ar import CodedClips, train_drafts
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
@@ -54,7 +54,8 @@ SHARES = {
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _DISCRIMINATOR_WIDTH = 32
-_SHARPENED_CODES = 6  # code frames of a window
+_SHARPENED_CODES = 6  # code frames of a window at most
+_SHARPNESS = 0.75  # 0 is the decoder that square errors taught, 1 the discriminator's
 _FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
@@ -102,9 +103,9 @@ def train_diorama(
     samples.conditions("latent_vqvae", fine)
     coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, sources)
     samples.conditions("latent_vqvae_coarse", coarse)
-    sharpen_decoder(run, fine, video_vae, clips)
-    samples.conditions("decoder", fine)
     coded = [(source, encode_clips(fine, source.latents)) for source in (clips, starts, changes)]
+    sharpen_decoder(run, fine, video_vae, coded)
+    samples.conditions("decoder", fine)
     transformer = train_drafts(run, text_encoder, fine, *coded)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
@@ -224,22 +225,28 @@ def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, sources:
     return model
 
 
-def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: LatentClips) -> None:
-    """Codes to a condition that looks like latents; the codes stay as they are."""
+def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, sources: Sequence[CodedClips]) -> None:
+    """Codes to a condition that looks like latents; the codes stay as they are.
+
+    Edges come with specks, so the decoder stops on the way from what it was to what the discriminator made of it, as
+    ESRGAN does (Wang et al., 2018).
+    """
     torch.manual_seed(run.seed)
     discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
     model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)
     model.requires_grad_(True)
-    codes = encode_clips(vqvae, clips.latents)
+    soft = {name: value.clone() for name, value in vqvae.decoder.state_dict().items()}
     ratio = vqvae.config.ratio[0]
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         draw = random.Random(f"{run.seed} decoder {step}")
+        clips, codes = sources[step % len(sources)]
+        length = min(_SHARPENED_CODES, codes.shape[1])
         latents, windows = [], []
-        for _ in range(max(2, run.scale.vqvae_clips // 3)):
-            clip, start = draw.randrange(len(codes)), draw.randint(0, codes.shape[1] - _SHARPENED_CODES)
-            windows.append(codes[clip, start : start + _SHARPENED_CODES])
-            latents.append(clips.latents[clip, :, ratio * start : ratio * (start + _SHARPENED_CODES)])
+        for _ in range(max(2, run.scale.vqvae_clips // 3) * _SHARPENED_CODES // length):
+            clip, start = draw.randrange(len(codes)), draw.randint(0, codes.shape[1] - length)
+            windows.append(codes[clip, start : start + length])
+            latents.append(clips.latents[clip, :, ratio * start : ratio * (start + length)])
         return torch.stack(latents).float(), torch.stack(windows)
 
     run.fit(
@@ -250,6 +257,8 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, clips: La
         learning_rate=4e-4,
         betas=(0.5, 0.95),
     )
+    for name, value in vqvae.decoder.state_dict().items():
+        value.copy_(soft[name].lerp(value, _SHARPNESS))
 
 
 def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
