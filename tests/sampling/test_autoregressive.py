@@ -159,8 +159,7 @@ def test_frames_come_one_at_a_time_from_endless_spans(model: ARTransformer, text
 
 def test_small_temperature_and_top_k_narrow_the_choice(model: ARTransformer, texts: Tensor) -> None:
     greedy = collect(model, span(texts[0], 3), **GREEDY, null=null(texts))
-    cold = {"temperature": 1e-4}
-    assert torch.equal(collect(model, span(texts[0], 3), **cold, null=null(texts)), greedy)
+    assert torch.equal(collect(model, span(texts[0], 3), temperature=1e-4, null=null(texts)), greedy)
     assert not torch.equal(collect(model, span(texts[0], 3), null=null(texts)), greedy)
 
 
