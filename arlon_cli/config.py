@@ -163,6 +163,24 @@ class ARConfig:
 
 
 @dataclass(frozen=True)
+class RankerConfig:
+    """The ranker of drafts, an addition of ours; `num_values` are those of each attribute that it reads.
+
+    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`.
+    """
+
+    text_width: int
+    codebook_dim: int
+    codes_per_frame: int
+    num_values: tuple[int, ...]
+    width: int
+    num_layers: int
+    num_heads: int
+    frames: int
+    candidates: int
+
+
+@dataclass(frozen=True)
 class STDiT3Config:
     """Open-Sora v1.2's spatial-temporal DiT; `depth` counts pairs of a spatial and a temporal block."""
 
@@ -236,7 +254,7 @@ class PublishedParts:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that a checkpoint's `config.json` states; `published` is left out there where it is None."""
+    """Everything that a checkpoint's `config.json` states; what is None is left out there."""
 
     name: str
     height: int
@@ -247,6 +265,7 @@ class ModelConfig:
     latent_vqvae: LatentVQVAEConfig
     latent_vqvae_coarse: LatentVQVAEConfig
     ar: ARConfig
+    ranker: RankerConfig | None
     dit: STDiT3Config
     injection: SemanticInjectionConfig
     segments: SegmentConfig

@@ -7,6 +7,7 @@ from arlon_cli.config import (
     OpenSoraVAEConfig,
     PublishedParts,
     PublishedT5Config,
+    RankerConfig,
     SamplingConfig,
     SegmentConfig,
     SemanticInjectionConfig,
@@ -59,6 +60,17 @@ DIORAMA = ModelConfig(
         num_heads=4,
         ffn_width=960,
         dropout=0.0,
+    ),
+    ranker=RankerConfig(
+        text_width=192,
+        codebook_dim=256,
+        codes_per_frame=64,
+        num_values=(12, 4, 7, 10, 5, 7),
+        width=128,
+        num_layers=2,
+        num_heads=4,
+        frames=4,
+        candidates=8,
     ),
     dit=STDiT3Config(
         in_channels=16,
@@ -159,6 +171,7 @@ OPENSORA_V1_2 = ModelConfig(
         ffn_width=4096,
         dropout=0.1,
     ),
+    ranker=None,
     dit=STDiT3Config(
         in_channels=4,
         pred_sigma=True,

@@ -20,11 +20,13 @@ from arlon_cli.config import (
     OpenSoraVAEConfig,
     PublishedParts,
     PublishedT5Config,
+    RankerConfig,
     SpatialVAEConfig,
     TemporalVAEConfig,
 )
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.attribute_classifier import AttributeClassifier
+from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
@@ -77,6 +79,17 @@ TINY = replace(
         num_heads=2,
         ffn_width=16,
     ),
+    ranker=RankerConfig(
+        text_width=16,
+        codebook_dim=8,
+        codes_per_frame=4,
+        num_values=(12, 4, 7, 10, 5, 7),
+        width=16,
+        num_layers=1,
+        num_heads=2,
+        frames=2,
+        candidates=3,
+    ),
     dit=replace(
         DIORAMA.dit,
         in_channels=4,
@@ -123,6 +136,7 @@ def tiny_parts(config: ModelConfig) -> dict[str, nn.Module]:
             "latent_vqvae": LatentVQVAE(config.latent_vqvae),
             "latent_vqvae_coarse": LatentVQVAE(config.latent_vqvae_coarse),
             "ar": ARTransformer(config.ar),
+            "ranker": DraftRanker(config.ranker),
             "dit": STDiT3(config.dit, config.injection),
             "classifier": AttributeClassifier({"family": ("hill", "sea"), "colour": ("red", "blue", "none")}),
         }

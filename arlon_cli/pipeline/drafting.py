@@ -8,15 +8,23 @@ from torch import Tensor
 
 from arlon_cli.config import SamplingConfig
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.draft_ranker import DraftRanker
+from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.pipeline.segments import CodeSpan
-from arlon_cli.sampling.autoregressive import Span, draft
+from arlon_cli.sampling.autoregressive import Ranking, Span, draft
 
 Texts = Mapping[str, tuple[Tensor, Tensor]]
 """Features (L, C) and mask (L,) of each prompt, "" the null prompt among them"""
 
 
 def draft_spans(
-    model: ARTransformer, texts: Texts, spans: Sequence[CodeSpan], past: Tensor, seed: int, config: SamplingConfig
+    model: ARTransformer,
+    texts: Texts,
+    spans: Sequence[CodeSpan],
+    past: Tensor,
+    seed: int,
+    config: SamplingConfig,
+    ranking: Ranking | None,
 ) -> Tensor:
     """Draft consecutive spans after the codes `past` (t, h, w) of the scene; returns their codes (n, h, w).
 
@@ -35,8 +43,19 @@ def draft_spans(
             top_k=config.ar_top_k,
             guidance_scale=config.ar_guidance_scale,
             null=texts[""],
+            ranking=ranking,
             prefix=torch.cat([past, *frames])[max(0, first.shot_start - 1) : first.start],
             start_frame=first.start,
         )
         frames += [frame.cpu()[None] for frame in drafted]
     return torch.cat(frames)
+
+
+def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
+    """What ranks the drafts of a pipeline."""
+
+    def scores(span: Span, frames: Tensor) -> Tensor:
+        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.look_up(frames[:, None])[:, :, 0])
+        return scores
+
+    return Ranking(torch.inference_mode()(scores), ranker.config.frames, ranker.config.candidates)

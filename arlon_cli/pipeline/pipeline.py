@@ -14,6 +14,7 @@ from arlon_cli import __version__
 from arlon_cli.config import ModelConfig, PublishedT5Config
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
@@ -21,12 +22,13 @@ from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.compiling import compile_forward
 from arlon_cli.pipeline.denoising import denoise
-from arlon_cli.pipeline.drafting import Texts, draft_spans
+from arlon_cli.pipeline.drafting import Texts, draft_spans, ranking_by
 from arlon_cli.pipeline.parts import Parts
 from arlon_cli.pipeline.progress import Progress, Run
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
 from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
+from arlon_cli.sampling.autoregressive import Ranking
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
@@ -291,7 +293,9 @@ class Pipeline:
         stored = self.store.read("codes", job.codes_key)
         if stored is None:
             run.report("draft")
-            stored = {"codes": draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling).to(torch.int32)}
+            ranking = self._ranking()  # before the larger part, which would rest then
+            drafted = draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling, ranking)
+            stored = {"codes": drafted.to(torch.int32)}
             self.store.write("codes", job.codes_key, stored)
         return stored["codes"].long()
 
@@ -399,6 +403,11 @@ class Pipeline:
             ar=settings.use_ar,
             reuse=settings.reuse,
         )
+
+    def _ranking(self) -> Ranking | None:
+        if self.config.ranker is None:
+            return None
+        return ranking_by(cast(DraftRanker, self.parts.use("ranker")), self.latent_vqvae)
 
     @property
     def ar(self) -> ARTransformer:

@@ -1,7 +1,7 @@
 """Drafting: codes from text, one frame at a time, for any length (2.1, 4.5)."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,15 @@ class Span:
     text: Tensor
     text_mask: Tensor
     num_frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w)."""
+
+    scores: Callable[[Span, Tensor], Tensor]
+    frames: int
+    candidates: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ def draft(
     top_k: int,
     guidance_scale: float,
     null: tuple[Tensor, Tensor] | None = None,
+    ranking: Ranking | None = None,
     prefix: Tensor | None = None,
     start_frame: int = 0,
 ) -> Iterator[Tensor]:
@@ -59,6 +69,7 @@ def draft(
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
     prompt; a scale of 1 needs none. A lower `temperature` lets less drift away, and 0 takes the likeliest code.
+    `ranking` counts the frame before a span as one of its first.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
     `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
@@ -86,8 +97,14 @@ def draft(
             seen = frames_seen(len(past), config)
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
-            uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-            frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
+            if ranking is not None and len(past) < ranking.frames:
+                uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
+                drawn = _draft_candidates(model, texts, context, sampler, uniforms.view(-1, ranking.candidates))
+                frame = drawn[ranking.scores(span, drawn).argmax()]
+                num_seen = config.window_frames  # the cache knows nothing of it
+            else:
+                uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
+                frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
             yield frame
             past.append(frame)
             index += 1
@@ -114,6 +131,26 @@ def _start(model: ARTransformer, texts: list[tuple[Tensor, Tensor]], num_frames:
     text = torch.stack([text.to(device) for text, _ in texts])
     text_mask = torch.stack([mask.to(device) for _, mask in texts])
     return model.prefill_text(text, text_mask, num_frames)
+
+
+@torch.inference_mode()
+def _draft_candidates(
+    model: ARTransformer,
+    texts: list[tuple[Tensor, Tensor]],
+    context: Tensor,
+    sampler: _Sampler,
+    uniforms: Tensor,
+) -> Tensor:
+    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by uniforms (h·w, N)."""
+    count = uniforms.shape[1]
+    cache = _start(model, [text for text in texts for _ in range(count)], len(context) + 1)
+    logits = model.prefill(context, cache)
+    codes: list[Tensor] = []
+    while True:
+        codes.append(sampler(logits.unflatten(0, (len(texts), count)), uniforms[len(codes)]))
+        if len(codes) == model.codes_per_frame:
+            return torch.stack(codes, dim=1).unflatten(1, (model.config.code_height, model.config.code_width))
+        logits = model.step(codes[-1].repeat(len(texts)).unsqueeze(1), cache)[:, 0]
 
 
 @torch.inference_mode()

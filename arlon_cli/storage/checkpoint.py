@@ -25,7 +25,7 @@ from arlon_cli.models.blank import blank
 from arlon_cli.storage.published import PublishedPart, fingerprint, weight_files
 from arlon_cli.storage.weights import read_config, weights_folders
 
-PARTS = ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "dit", "classifier")
+PARTS = ("text_encoder", "video_vae", "latent_vqvae", "latent_vqvae_coarse", "ar", "ranker", "dit", "classifier")
 SHARD_BYTES = 15_000_000
 ADAPTERS = ("injection.", "linear_estimate.")  # how tensors of the DiT begin that are not the backbone's
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -67,7 +67,8 @@ def replace_part(
 ) -> None:
     """Write the checkpoint `folder`, which is `source` but for a part, of which it holds the `tensors`.
 
-    `injection` and `sampling` are the new part's where they are not those of `source`.
+    `injection` and `sampling` are the new part's where they are not those of `source`. Without the codes that it learnt
+    to read, a ranker is left out.
 
     Files of the other parts are linked where the file system can do that, else copied; folders of published parts are
     named by absolute paths. `folder` appears whole or not at all, matrices in `dtype`. Raises CheckpointError where it
@@ -78,12 +79,16 @@ def replace_part(
     _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _new_folder(folder) as temporary:
+        config = _elsewhere(source)
+        left_out = {part, "config.json"}
+        if part in ("video_vae", "latent_vqvae"):
+            config = replace(config, ranker=None)
+            left_out.add("ranker")
         for file in source.files():
             place = file.relative_to(source.folder)
-            if place.parts[0] not in (part, "config.json"):
+            if place.parts[0] not in left_out:
                 (temporary / place).parent.mkdir(parents=True, exist_ok=True)
                 _link(file, temporary / place)
-        config = _elsewhere(source)
         config = replace(config, injection=injection or config.injection, sampling=sampling or config.sampling)
         (temporary / "config.json").write_text(config.to_json(), encoding="utf-8")
         _save_tensors(temporary / part, _stored(source.config, part, tensors, dtype))
@@ -325,6 +330,10 @@ class Checkpoint:
             from arlon_cli.models.ar_transformer import ARTransformer
 
             return ARTransformer(config.ar)
+        if part == "ranker" and config.ranker is not None:
+            from arlon_cli.models.draft_ranker import DraftRanker
+
+            return DraftRanker(config.ranker)
         if part == "dit":
             from arlon_cli.models.stdit import STDiT3
 

@@ -29,7 +29,7 @@ from arlon_cli.training.clips import (
     write_clips,
 )
 from arlon_cli.training.data import caption_batch, pixel_batch
-from arlon_cli.training.diorama_ar import CodedClips, train_drafts
+from arlon_cli.training.diorama_ar import CodedClips, train_drafts, train_ranker
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
@@ -44,10 +44,9 @@ SHARES = {
     "latent_vqvae": 20,
     "latent_vqvae_coarse": 4,
     "decoder": 10,
-    "ar": 28,
+    "ar": 34,
     "guidance": 8,
-    "reader": 3,
-    "reader_guidance": 8,
+    "ranker": 4,
     "dit": 30,
     "pictures": 4,
     "classifier": 3,
@@ -106,7 +105,8 @@ def train_diorama(
     coded = [(source, encode_clips(fine, source.latents)) for source in (clips, starts, changes)]
     sharpen_decoder(run, fine, video_vae, coded)
     samples.conditions("decoder", fine)
-    transformer = train_drafts(run, text_encoder, fine, *coded)
+    transformer = train_drafts(run, text_encoder, *coded)
+    ranker = train_ranker(run, text_encoder, fine, coded)
     samples.drafts(text_encoder, transformer, fine)
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
@@ -116,6 +116,7 @@ def train_diorama(
         "latent_vqvae": fine,
         "latent_vqvae_coarse": coarse,
         "ar": transformer,
+        "ranker": ranker,
         "dit": stdit,
         "classifier": train_classifier(run),
     }

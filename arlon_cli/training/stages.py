@@ -22,10 +22,10 @@ from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_withi
 class Scale:
     """How much of what is made at a time, by device.
 
-    `ar_frames`, `read_frames` and `dit_frames` are code and latent frames a step.
+    `ar_frames`, `ranked_frames` and `dit_frames` are code and latent frames a step.
 
-    `clips` are of whole scenes, `starts` of the start of a draft, `changes` of a change of state after a code frame.
-    The `most` of each count scenes, those of `pictures` too.
+    `clips` are of whole scenes, `starts` of a draft's first code frame, `changes` of a change of state after a code
+    frame. The `most` of each count scenes, those of `pictures` too.
     """
 
     crops: PixelCrops
@@ -38,7 +38,7 @@ class Scale:
     captions: int
     vqvae_clips: int
     ar_frames: int
-    read_frames: int
+    ranked_frames: int
     dit_frames: int
     pictures: int
     most_pictures: int
@@ -48,14 +48,14 @@ CPU = Scale(
     PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
     clips=ClipKind(160, 160),
     most_clips=4096,
-    starts=ClipKind(160, 16),
+    starts=ClipKind(160, 8),
     most_starts=32768,
     changes=ClipKind(160, 64, lead=24),
     most_changes=4096,
     captions=48,
     vqvae_clips=2,
     ar_frames=48,
-    read_frames=64,
+    ranked_frames=64,
     dit_frames=48,
     pictures=32,
     most_pictures=4096,
@@ -64,14 +64,14 @@ GPU = Scale(
     PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
     clips=ClipKind(256, 256),
     most_clips=16384,
-    starts=ClipKind(256, 16),
+    starts=ClipKind(256, 8),
     most_starts=131072,
     changes=ClipKind(256, 64, lead=24),
     most_changes=16384,
     captions=256,
     vqvae_clips=64,
     ar_frames=1024,
-    read_frames=1024,
+    ranked_frames=1024,
     dit_frames=768,
     pictures=256,
     most_pictures=16384,

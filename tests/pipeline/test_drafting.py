@@ -3,13 +3,16 @@ from pathlib import Path
 import torch
 
 from arlon_cli.config import ModelConfig
-from arlon_cli.pipeline.drafting import draft_spans
+from arlon_cli.pipeline.drafting import draft_spans, ranking_by
 from arlon_cli.pipeline.segments import CodeSpan
 from arlon_cli.storage.checkpoint import Checkpoint
 
 
 def test_drafting_in_parts_gives_the_same(tiny_checkpoint: Path, tiny_config: ModelConfig) -> None:
-    model = Checkpoint(tiny_checkpoint).load("ar", "cpu", torch.float32)
+    model, ranker, vqvae = (
+        Checkpoint(tiny_checkpoint).load(part, "cpu", torch.float32) for part in ("ar", "ranker", "latent_vqvae")
+    )
+    ranking = ranking_by(ranker, vqvae)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(1)
     texts = {
         name: (torch.randn(12, 16, generator=generator), torch.ones(12, dtype=torch.bool)) for name in ("", "a", "b")
@@ -18,9 +21,9 @@ def test_drafting_in_parts_gives_the_same(tiny_checkpoint: Path, tiny_config: Mo
     def run(*parts: list[CodeSpan]) -> torch.Tensor:
         past = torch.empty(0, 2, 2, dtype=torch.long)
         for spans in parts:
-            past = torch.cat([past, draft_spans(model, texts, spans, past, 3, tiny_config.sampling)])  # type: ignore[arg-type]
+            past = torch.cat([past, draft_spans(model, texts, spans, past, 3, tiny_config.sampling, ranking)])  # type: ignore[arg-type]
         return past
 
     whole = run([CodeSpan("a", 0, 0, 6), CodeSpan("b", 6, 6, 7)])
-    parts = run([CodeSpan("a", 0, 0, 4)], [CodeSpan("a", 0, 4, 2), CodeSpan("b", 6, 6, 1)], [CodeSpan("b", 6, 7, 6)])
+    parts = run([CodeSpan("a", 0, 0, 1)], [CodeSpan("a", 0, 1, 5), CodeSpan("b", 6, 6, 1)], [CodeSpan("b", 6, 7, 6)])
     assert torch.equal(whole, parts)

@@ -8,7 +8,7 @@ from torch import Tensor
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.sampling import autoregressive
-from arlon_cli.sampling.autoregressive import Span, draft, frames_seen
+from arlon_cli.sampling.autoregressive import Ranking, Span, draft, frames_seen
 
 CONFIG = ARConfig(
     text_width=12,
@@ -176,6 +176,64 @@ def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
         expected = model(texts[:1], mask[None], empty)[0, 0, :16].softmax(-1)
     measured = first.bincount(minlength=16) / 600
     assert (measured - expected).abs().max() < 0.07
+
+
+def even_codes(some: Span, frames: Tensor) -> Tensor:
+    """How many codes are even."""
+    return (frames % 2 == 0).flatten(1).sum(1).float()
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_ranked_frames_are_the_best_of_several(model: ARTransformer, texts: Tensor, guidance_scale: float) -> None:
+    def mean_of_first(candidates: int) -> float:
+        ranking = Ranking(even_codes, 2, candidates)
+        settings = {"null": null(texts), "guidance_scale": guidance_scale, "ranking": ranking}
+        drafts = [collect(model, span(texts[0], 2), **{**settings, "seed": seed}) for seed in range(30)]
+        return even_codes(span(texts[0], 2), torch.cat(drafts)).mean().item()
+
+    alone, best = mean_of_first(1), mean_of_first(12)
+    assert best > alone + 1
+
+
+def test_candidates_are_drawn_as_single_drafts_are(model: ARTransformer, texts: Tensor) -> None:
+    seen: list[Tensor] = []
+
+    def note(some: Span, frames: Tensor) -> Tensor:
+        seen.append(frames)
+        return torch.arange(len(frames)).float()
+
+    whole = collect(model, span(texts[0], 3), null=null(texts), **GREEDY, ranking=Ranking(note, 3, 4))
+    assert torch.equal(whole, collect(model, span(texts[0], 3), null=null(texts), **GREEDY))
+    seen.clear()
+    drafted = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 2, 4))
+    assert [len(frames) for frames in seen] == [4, 4]  # and the third frame is not ranked
+    assert torch.equal(drafted[:2], torch.stack([frames[-1] for frames in seen]))
+    assert all(len(frames.unique(dim=0)) > 1 for frames in seen)
+
+
+def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
+    seen: list[Tensor] = []
+
+    def note(some: Span, frames: Tensor) -> Tensor:
+        seen.append(frames)
+        return torch.zeros(len(frames))
+
+    collect(model, span(texts[0], 1), guidance_scale=1.0, top_k=16, ranking=Ranking(note, 1, 900))
+    with torch.no_grad():
+        empty = torch.empty(1, 0, 2, 3, dtype=torch.long)
+        expected = model(texts[:1], (torch.arange(6) < 4)[None], empty)[0, 0, :16].softmax(-1)
+    measured = seen[0][:, 0, 0].bincount(minlength=16) / 900
+    assert (measured - expected).abs().max() < 0.06
+
+
+def test_a_ranked_draft_goes_on_from_any_prefix(model: ARTransformer, texts: Tensor) -> None:
+    ranking = Ranking(even_codes, 3, 4)
+    whole = collect(model, span(texts[0], 6), span(texts[1], 5, 3), null=null(texts), ranking=ranking)
+    assert torch.equal(collect(model, span(texts[0], 4), null=null(texts), ranking=ranking), whole[:4])
+    for num_frames in (1, 2, 3, 5):
+        rest = [span(texts[0], 6 - num_frames), span(texts[1], 5, 3)]
+        settings = {"prefix": whole[:num_frames], "start_frame": num_frames}
+        assert torch.equal(collect(model, *rest, null=null(texts), ranking=ranking, **settings), whole[num_frames:])
 
 
 def test_a_full_window_keeps_its_latest_half_behind_the_anchor() -> None:

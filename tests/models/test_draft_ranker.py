@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.models.draft_ranker import DraftRanker
+from arlon_cli.presets import DIORAMA
+from arlon_cli.training.classifier import VISIBLE
+
+
+@pytest.fixture
+def ranker(tiny_config: ModelConfig) -> DraftRanker:
+    torch.manual_seed(0)
+    assert tiny_config.ranker is not None
+    return DraftRanker(tiny_config.ranker).eval()
+
+
+def test_the_preset_reads_what_a_frame_shows() -> None:
+    config = DIORAMA.ranker
+    assert config is not None
+    assert config.num_values == tuple(len(values) for values in VISIBLE.values())
+    assert config.text_width == DIORAMA.text_encoder.width
+    assert config.codebook_dim == DIORAMA.latent_vqvae.codebook_dim
+    assert config.codes_per_frame == DIORAMA.ar.code_height * DIORAMA.ar.code_width
+
+
+@torch.no_grad()
+def test_probabilities_of_each_attribute_add_up_to_one(ranker: DraftRanker) -> None:
+    shown = ranker.shows(torch.randn(3, 8, 2, 2)).exp()
+    for some in shown.split(ranker.config.num_values, dim=1):
+        assert torch.allclose(some.sum(1), torch.ones(3), atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_of_the_text_does_not_matter(ranker: DraftRanker) -> None:
+    text = torch.randn(1, 12, 16)
+    mask = torch.arange(12)[None] < 5
+    assert torch.allclose(ranker.mentions(text, mask), ranker.mentions(text[:, :5], mask[:, :5]), atol=1e-6)
+    assert not torch.allclose(ranker.mentions(text, mask), ranker.mentions(text, torch.ones_like(mask)))
+
+
+@torch.no_grad()
+def test_what_is_mentioned_decides_the_order(ranker: DraftRanker) -> None:
+    ranker.mentioned.weight.zero_()
+    text, mask, frames = torch.randn(1, 4, 16), torch.ones(1, 4, dtype=torch.bool), torch.randn(6, 8, 2, 2)
+    for value in (0, 20, 44):
+        ranker.mentioned.bias.fill_(-1e3)
+        ranker.mentioned.bias[value] = 1e3
+        assert torch.allclose(ranker(text, mask, frames), ranker.shows(frames)[:, value])

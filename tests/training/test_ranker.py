@@ -1,0 +1,68 @@
+import torch
+
+from arlon_cli.config import ModelConfig
+from arlon_cli.dioramas import caption, mentioned, sample_scene
+from arlon_cli.models.draft_ranker import DraftRanker
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.training.classifier import VISIBLE
+from arlon_cli.training.clips import LatentClips
+from arlon_cli.training.data import scene_of
+from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
+
+VALUES = [(name, value) for name, values in VISIBLE.items() for value in values]
+
+
+class Repeats:
+    """A text encoder whose text is the prompts themselves, for the test to see."""
+
+    def encode(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        self.prompts = prompts
+        return torch.zeros(len(prompts), 1, 16), torch.ones(len(prompts), 1, dtype=torch.bool)
+
+
+def test_what_is_told_is_what_the_caption_mentions() -> None:
+    text_encoder, seeds = Repeats(), range(24)
+    _, told = told_by(text_encoder, seeds)  # type: ignore[arg-type]
+    for seed, prompt, row in zip(seeds, text_encoder.prompts, told, strict=True):
+        scene = scene_of(seed)
+        attributes = scene.spans[-1].attributes
+        assert prompt == caption(scene, len(scene.spans) - 1, seed)
+        said = mentioned(prompt, attributes) & VISIBLE.keys()
+        assert {VALUES[place] for place in row.nonzero().flatten().tolist()} == {(n, attributes[n]) for n in said}
+    assert 1 < told.sum(1).mean() < len(VISIBLE)  # captions leave things out
+
+
+def test_frames_are_read_where_one_state_holds() -> None:
+    scene = next(s for s in (sample_scene(seed, num_frames=160) for seed in range(99)) if len(s.spans) == 2)
+    codes = torch.arange(20).view(1, 20, 1, 1)
+    frames, values = read_frames(codes, LatentClips(torch.empty(0), [scene], [0]), 8)
+    first, second = scene.spans
+    for frame, value in zip(frames.flatten().tolist(), values.tolist(), strict=True):
+        span = first if 8 * frame + 8 <= first.end else second
+        assert span is first or 8 * frame >= second.settled
+        assert value == [VISIBLE[name].index(span.attributes[name]) for name in VISIBLE]
+    hidden = set(range(20)) - set(frames.flatten().tolist())
+    assert hidden == {f for f in range(20) if 8 * f + 8 > first.end and 8 * f < second.settled}
+
+
+def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    assert tiny_config.ranker is not None
+    ranker, vqvae = DraftRanker(tiny_config.ranker), LatentVQVAE(tiny_config.latent_vqvae)
+    codes = torch.randint(16, (8, 2, 2))
+    values = torch.stack([torch.randint(len(some), (8,)) for some in VISIBLE.values()], dim=1)
+    text, mask = torch.randn(8, 3, 16), torch.ones(8, 3, dtype=torch.bool)
+    starts = torch.tensor([0, *tiny_config.ranker.num_values[:-1]]).cumsum(0)
+    told = torch.zeros(8, len(VALUES)).scatter_(1, values + starts, 1.0)
+    optimizer = torch.optim.AdamW(ranker.parameters(), lr=3e-3)
+    for _ in range(200):
+        value, metrics = ranker_loss(ranker, vqvae, (text, mask), told, codes, values)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    ranker.eval()
+    assert set(metrics) == {"mentioned", *VISIBLE}
+    vectors = vqvae.look_up(codes[:, None])[:, :, 0]
+    with torch.no_grad():
+        scores = torch.stack([ranker(text[i : i + 1], mask[i : i + 1], vectors) for i in range(8)])
+    assert scores.argmax(1).tolist() == list(range(8))  # each prompt likes its own frame best
