@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder
 
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 """That of drafts, for a model that has not learnt to do without"""
 
 
