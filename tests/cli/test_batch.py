@@ -109,7 +109,7 @@ def test_models_are_loaded_once(tiny_checkpoint: Path, here: Path, monkeypatch: 
     monkeypatch.setattr(Checkpoint, "load", count)
     (here / "hills.txt").write_text("a red hill\na blue hill\nsnow\n")
     assert batch(tiny_checkpoint, "hills.txt", "--frames", "9") == 0
-    assert sorted(loaded) == ["ar", "dit", "latent_vqvae", "text_encoder", "video_vae"]
+    assert sorted(loaded) == ["ar", "dit", "latent_vqvae", "ranker", "text_encoder", "video_vae"]
 
 
 def test_files_made_otherwise_stay(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
