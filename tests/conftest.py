@@ -20,7 +20,6 @@ from arlon_cli.config import (
     OpenSoraVAEConfig,
     PublishedParts,
     PublishedT5Config,
-    RankerConfig,
     SpatialVAEConfig,
     TemporalVAEConfig,
 )
@@ -79,11 +78,11 @@ TINY = replace(
         num_heads=2,
         ffn_width=16,
     ),
-    ranker=RankerConfig(
+    ranker=replace(
+        DIORAMA.ranker,
         text_width=16,
         codebook_dim=8,
         codes_per_frame=4,
-        num_values=(12, 4, 7, 10, 5, 7),
         width=16,
         num_layers=1,
         num_heads=2,

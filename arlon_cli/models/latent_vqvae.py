@@ -66,7 +66,7 @@ class LatentVQVAE(nn.Module):
         return self.look_up(codes).to(embedded.dtype), codes
 
     def look_up(self, codes: Tensor) -> Tensor:
-        """Codebook entries (B, D, t, h, w) of codes (B, t, h, w)."""
+        """Codebook entries (B, D, ...) of codes (B, ...): of frames (t, h, w), or of single ones (h, w)."""
         return F.embedding(codes, self.codebook).movedim(-1, 1)
 
     def reconstruct(self, embedded: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
     """What ranks the drafts of a pipeline."""
 
     def scores(span: Span, frames: Tensor) -> Tensor:
-        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.look_up(frames[:, None])[:, :, 0])
+        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.look_up(frames))
         return scores
 
     return Ranking(torch.inference_mode()(scores), ranker.config.frames, ranker.config.candidates)

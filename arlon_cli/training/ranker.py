@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from arlon_cli.dioramas import HELD_OUT, caption, mentioned
+from arlon_cli.dioramas import caption, mentioned
 from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
@@ -34,7 +34,7 @@ def ranker_loss(
     """
     share = _CORRUPTION * torch.rand(len(codes), 1, 1, device=codes.device).square()
     codes = corrupt(codes, share, vqvae.config.codebook_size)
-    shown = ranker.shows(vqvae.look_up(codes[:, None])[:, :, 0]).split(ranker.config.num_values, dim=1)
+    shown = ranker.shows(vqvae.look_up(codes)).split(ranker.config.num_values, dim=1)
     of_frames = torch.stack([F.nll_loss(some, value) for some, value in zip(shown, values.unbind(1), strict=True)])
     logits = ranker.mentions(*text)
     of_text = F.binary_cross_entropy_with_logits(logits, told)
@@ -48,7 +48,7 @@ def told_by(text_encoder: TextEncoder, seeds: Iterable[int]) -> tuple[tuple[Tens
     `VISIBLE` a caption mentions, and 0 elsewhere."""
     prompts, told = [], []
     for seed in seeds:
-        scene = scene_of(seed % HELD_OUT)
+        scene = scene_of(seed)
         span = scene.spans[-1]
         prompts.append(caption(scene, len(scene.spans) - 1, scene.seed))
         said = mentioned(prompts[-1], span.attributes)

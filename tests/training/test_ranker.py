@@ -62,7 +62,7 @@ def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
         optimizer.step()
     ranker.eval()
     assert set(metrics) == {"mentioned", *VISIBLE}
-    vectors = vqvae.look_up(codes[:, None])[:, :, 0]
+    vectors = vqvae.look_up(codes)
     with torch.no_grad():
         scores = torch.stack([ranker(text[i : i + 1], mask[i : i + 1], vectors) for i in range(8)])
     assert scores.argmax(1).tolist() == list(range(8))  # each prompt likes its own frame best
