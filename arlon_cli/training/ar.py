@@ -31,7 +31,7 @@ class ARTrainingConfig:
 
 TRAINING = ARTrainingConfig(text_dropout=0.1, code_corruption=0.05, start_corruption=0.8)
 DISTILLING = ARTrainingConfig(text_dropout=0.05, code_corruption=0.05, start_corruption=0.05)
-_SHORT_WINDOW = 6  # frames of a start, or of a change of prompt
+_SHORT_WINDOW = 7  # frames of a start, or of a change of prompt
 
 
 def loss(

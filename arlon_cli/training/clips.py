@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arlon_cli.config import SegmentConfig
-from arlon_cli.dioramas import HELD_OUT, Scene, caption, render, sample_scene
+from arlon_cli.dioramas import HELD_OUT, Scene, caption, mentioned, render, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
@@ -19,6 +19,7 @@ from arlon_cli.training.ar import window_places
 
 _POOL = 4  # batches of windows that are drawn at a time, to choose one by the length of its captions
 _UNCHANGED = 3  # code frames at most before a change that a window begins with
+_TELLINGS = 8  # captions of a change that are tried for one that tells all of it
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ def code_windows(
     """Captions, windows (B, window, h, w) of the clips' codes (N, T, h, w), and how many first frames are given (B,).
 
     A window lies within one state of its scene, or begins with a few frames before that, as the draft of a later prompt
-    does (4.5). First frames are given where they do not yet look as the caption says, and with `anchored` where
-    `window_places` says so. A batch's captions are about as long as each other, so that little of it is padding.
+    does (4.5); its caption then tells what changes, as that prompt does. First frames are given where they do not yet
+    look as the caption says, and with `anchored` where `window_places` says so. A batch's captions are about as long as
+    each other, so that little of it is padding.
     """
     drawn: list[tuple[str, Tensor, int]] = []
     while len(drawn) < _POOL * batch:
@@ -156,13 +158,26 @@ def code_windows(
         if high < low:
             continue
         start = draw.randint(low, min(high, max(low, first - 1)) if draw.random() < 0.3 else high)
-        prompt = caption(scene, span_index, draw.randrange(1 << 30))
+        prompt = _caption(scene, span_index, draw, telling=start < first)
         places, anchoring = window_places(start, window, settled if anchored else start, draw)
         drawn.append((prompt, codes[clip, places], max(first - start, int(start < settled), anchoring)))
     drawn.sort(key=lambda item: len(item[0].split()))
     first = batch * draw.randrange(_POOL)
     prompts, windows, num_given = zip(*drawn[first : first + batch], strict=True)
     return list(prompts), torch.stack(windows), torch.tensor(num_given, device=codes.device)
+
+
+def _caption(scene: Scene, span_index: int, draw: random.Random, *, telling: bool) -> str:
+    """A caption of a span; `telling`, one that tells all that has changed in it, if one of a few does."""
+    changed = set()
+    if telling:
+        before, after = (scene.spans[index].attributes for index in (span_index - 1, span_index))
+        changed = {name for name, value in after.items() if before[name] != value}
+    for _ in range(_TELLINGS):
+        prompt = caption(scene, span_index, draw.randrange(1 << 30))
+        if changed <= mentioned(prompt, scene.spans[span_index].attributes):
+            break
+    return prompt
 
 
 def latent_windows(

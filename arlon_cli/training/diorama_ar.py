@@ -45,8 +45,7 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
     """
     frames_per_code = _frames_per_code(run)
     middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
-    unchanged = run.scale.changes.lead // frames_per_code
-    changing = run.scale.changes.length // frames_per_code - unchanged + 1  # with any number of those before it
+    changing = run.scale.changes.length // frames_per_code  # all: what was, how it changes, and what it becomes
     cycle = (
         (1, start),
         (changing, change),

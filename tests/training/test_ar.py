@@ -113,7 +113,7 @@ def test_starts_have_shares_of_their_own_and_longer_windows_one() -> None:
     assert 0 <= starts.min() < 0.001
     assert 0.79 < starts.max() < 0.8
     assert starts.mean().item() == pytest.approx(0.8 / 3, abs=0.01)
-    longer = corruption(torch.zeros(4, 7, 1, 1, dtype=torch.long), config)
+    longer = corruption(torch.zeros(4, 8, 1, 1, dtype=torch.long), config)
     assert torch.equal(longer, torch.full((4, 1, 1, 1), 0.05))
 
 

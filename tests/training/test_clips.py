@@ -44,6 +44,23 @@ def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
     assert seen == {(2, 0), (2, 1), (5, 0), (5, 1), (5, 2), (5, 3)}
 
 
+def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
+    some = scenes()
+    clips = LatentClips(torch.empty(0), some, [0] * 4)
+    prompts, windows, _ = code_windows(
+        PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=False
+    )
+    tells: dict[bool, list[bool]] = {False: [], True: []}
+    for prompt, first in zip(prompts, windows[:, 0, 0, 0].tolist(), strict=True):
+        clip, start = divmod(first, 100)
+        (before, after) = some[clip].spans
+        if (start + 4) * FRAMES > after.start:  # it is the later state's
+            changed = {name for name, value in after.attributes.items() if before.attributes[name] != value}
+            tells[start * FRAMES < after.start].append(changed <= mentioned(prompt, after.attributes))
+    assert sum(tells[True]) > 0.9 * len(tells[True]) > 20
+    assert sum(tells[False]) < 0.9 * len(tells[False])  # captions leave things out
+
+
 def test_an_anchor_is_an_earlier_frame_of_the_same_state() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
@@ -61,7 +78,7 @@ def test_an_anchor_is_an_earlier_frame_of_the_same_state() -> None:
         assert (last % 100 + 1) * FRAMES <= span.end
 
 
-WHOLE, START, CHANGE = ClipKind(160, 160), ClipKind(160, 16), ClipKind(160, 64, lead=8)
+WHOLE, START, CHANGE = ClipKind(160, 160), ClipKind(160, 16), ClipKind(160, 56, lead=8)
 
 
 def test_each_kind_of_clip_lies_where_it_should() -> None:
@@ -73,7 +90,7 @@ def test_each_kind_of_clip_lies_where_it_should() -> None:
         scene = CHANGE.scene(seed)
         if len(scene.spans) == 2:
             assert CHANGE.start(scene) == scene.spans[1].start - 8
-            assert scene.spans[1].settled + 16 <= CHANGE.start(scene) + 64 <= 160  # it arrives
+            assert scene.spans[1].settled + 8 <= CHANGE.start(scene) + 56 <= 160  # it arrives
     assert sum(len(CHANGE.scene(seed).spans) == 2 for seed in range(60)) > 55
     assert 20 < sum(len(WHOLE.scene(seed).spans) == 2 for seed in range(60)) < 40
 
