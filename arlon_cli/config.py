@@ -166,7 +166,7 @@ class ARConfig:
 class RankerConfig:
     """The ranker of drafts, an addition of ours; `num_values` are those of each attribute that it reads.
 
-    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`.
+    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`.
     """
 
     text_width: int
@@ -178,6 +178,7 @@ class RankerConfig:
     num_heads: int
     frames: int
     candidates: int
+    temperature: float
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ DIORAMA = ModelConfig(
         num_heads=4,
         frames=4,
         candidates=8,
+        temperature=0.6,
     ),
     dit=STDiT3Config(
         in_channels=16,
@@ -100,7 +101,7 @@ DIORAMA = ModelConfig(
         guidance_scale=1.0,
         start_timestep=100.0,
         timestep_transform=False,
-        ar_temperature=0.6,
+        ar_temperature=0.8,
         ar_top_k=100,
         ar_guidance_scale=1.0,
     ),

@@ -58,4 +58,5 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
         scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.look_up(frames))
         return scores
 
-    return Ranking(torch.inference_mode()(scores), ranker.config.frames, ranker.config.candidates)
+    config = ranker.config
+    return Ranking(torch.inference_mode()(scores), config.frames, config.candidates, config.temperature)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,11 +24,15 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w)."""
+    """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w).
+
+    These are drawn at a `temperature` of their own.
+    """
 
     scores: Callable[[Span, Tensor], Tensor]
     frames: int
     candidates: int
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,13 @@ def draft(
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.frames:
                 uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
-                drawn = _draft_candidates(model, texts, context, sampler, uniforms.view(-1, ranking.candidates))
+                drawn = _draft_candidates(
+                    model,
+                    texts,
+                    context,
+                    replace(sampler, temperature=ranking.temperature),
+                    uniforms.view(-1, ranking.candidates),
+                )
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:

@@ -186,7 +186,7 @@ def even_codes(some: Span, frames: Tensor) -> Tensor:
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_ranked_frames_are_the_best_of_several(model: ARTransformer, texts: Tensor, guidance_scale: float) -> None:
     def mean_of_first(candidates: int) -> float:
-        ranking = Ranking(even_codes, 2, candidates)
+        ranking = Ranking(even_codes, 2, candidates, 1.0)
         settings = {"null": null(texts), "guidance_scale": guidance_scale, "ranking": ranking}
         drafts = [collect(model, span(texts[0], 2), **{**settings, "seed": seed}) for seed in range(30)]
         return even_codes(span(texts[0], 2), torch.cat(drafts)).mean().item()
@@ -202,10 +202,10 @@ def test_candidates_are_drawn_as_single_drafts_are(model: ARTransformer, texts: 
         seen.append(frames)
         return torch.arange(len(frames)).float()
 
-    whole = collect(model, span(texts[0], 3), null=null(texts), **GREEDY, ranking=Ranking(note, 3, 4))
+    whole = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 3, 4, 0.0))
     assert torch.equal(whole, collect(model, span(texts[0], 3), null=null(texts), **GREEDY))
     seen.clear()
-    drafted = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 2, 4))
+    drafted = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 2, 4, 1.0))
     assert [len(frames) for frames in seen] == [4, 4]  # and the third frame is not ranked
     assert torch.equal(drafted[:2], torch.stack([frames[-1] for frames in seen]))
     assert all(len(frames.unique(dim=0)) > 1 for frames in seen)
@@ -218,7 +218,7 @@ def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Ten
         seen.append(frames)
         return torch.zeros(len(frames))
 
-    collect(model, span(texts[0], 1), guidance_scale=1.0, top_k=16, ranking=Ranking(note, 1, 900))
+    collect(model, span(texts[0], 1), guidance_scale=1.0, top_k=16, ranking=Ranking(note, 1, 900, 1.0))
     with torch.no_grad():
         empty = torch.empty(1, 0, 2, 3, dtype=torch.long)
         expected = model(texts[:1], (torch.arange(6) < 4)[None], empty)[0, 0, :16].softmax(-1)
@@ -227,7 +227,7 @@ def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Ten
 
 
 def test_a_ranked_draft_goes_on_from_any_prefix(model: ARTransformer, texts: Tensor) -> None:
-    ranking = Ranking(even_codes, 3, 4)
+    ranking = Ranking(even_codes, 3, 4, 1.0)
     whole = collect(model, span(texts[0], 6), span(texts[1], 5, 3), null=null(texts), ranking=ranking)
     assert torch.equal(collect(model, span(texts[0], 4), null=null(texts), ranking=ranking), whole[:4])
     for num_frames in (1, 2, 3, 5):
