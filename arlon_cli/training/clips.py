@@ -169,13 +169,13 @@ def code_windows(
 
 def _caption(scene: Scene, span_index: int, draw: random.Random, *, telling: bool) -> str:
     """A caption of a span; `telling`, one that tells all that has changed in it, if one of a few does."""
-    changed = set()
+    changed: set[str] = set()
     if telling:
         before, after = (scene.spans[index].attributes for index in (span_index - 1, span_index))
         changed = {name for name, value in after.items() if before[name] != value}
     for _ in range(_TELLINGS):
         prompt = caption(scene, span_index, draw.randrange(1 << 30))
-        if changed <= mentioned(prompt, scene.spans[span_index].attributes):
+        if not changed or changed <= mentioned(prompt, scene.spans[span_index].attributes):
             break
     return prompt
 
