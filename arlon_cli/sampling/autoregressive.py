@@ -88,6 +88,7 @@ def draft(
     config = model.config
     device = model.start.device
     sampler = _Sampler(config.codebook_size, temperature, top_k, guidance_scale)
+    ranked = sampler if ranking is None else replace(sampler, temperature=ranking.temperature)
     empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long, device=device)
     past = [] if prefix is None else list(prefix.to(device))  # of the span, with the frame before it
     index = start_frame
@@ -103,13 +104,7 @@ def draft(
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.frames:
                 uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
-                drawn = _draft_candidates(
-                    model,
-                    texts,
-                    context,
-                    replace(sampler, temperature=ranking.temperature),
-                    uniforms.view(-1, ranking.candidates),
-                )
+                drawn = _draft_candidates(model, texts, context, ranked, uniforms.view(-1, ranking.candidates))
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:

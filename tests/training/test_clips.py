@@ -53,7 +53,7 @@ def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
     tells: dict[bool, list[bool]] = {False: [], True: []}
     for prompt, first in zip(prompts, windows[:, 0, 0, 0].tolist(), strict=True):
         clip, start = divmod(first, 100)
-        (before, after) = some[clip].spans
+        before, after = some[clip].spans
         if (start + 4) * FRAMES > after.start:  # it is the later state's
             changed = {name for name, value in after.attributes.items() if before.attributes[name] != value}
             tells[start * FRAMES < after.start].append(changed <= mentioned(prompt, after.attributes))
