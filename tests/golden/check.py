@@ -20,6 +20,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.rectified_flow import RectifiedFlow
 
 TOLERANCE = 1e-4
+_SEEDS = 10_000  # that are tried to find a file's
 
 
 def errors(file: Path) -> dict[str, float]:
@@ -69,16 +70,48 @@ def stdit3_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[
     *_, outputs["sample.out"] = flow.sample(network, z, timesteps, guidance_scale=scale)
     z = torch.cat([tensors["sample.cond_latents"], z[:, :, given:]], dim=2)
     generated = torch.arange(z.shape[2])[None] >= given
-    if tensors["sample.timesteps"][0] <= 1000:
-        *_, outputs["sample.out_cond"] = flow.sample(network, z, timesteps, guidance_scale=scale, x_mask=generated)
+    walked, comparable = timesteps, True
+    if tensors["sample.timesteps"][0] > 1000:
+        # Rounded to above 1000, where Open-Sora takes every frame for given: its first step leaves z as it is, and its
+        # second adds noise of its own before it.
+        walked, noise = timesteps[1:], second_noise(tensors)
+        comparable = noise is not None
+        if noise is not None:
+            noised = flow.add_noise(z, noise, torch.tensor(walked[:1]))
+            z = torch.where(generated[:, None, :, None, None], noised, z)
+    if comparable:
+        *_, outputs["sample.out_cond"] = flow.sample(network, z, walked, guidance_scale=scale, x_mask=generated)
     else:
-        # Its first timestep was rounded to above 1000, where Open-Sora takes every frame for given, and then adds
-        # noise that the file does not hold: what came of it cannot be computed again.
         print("sample.out_cond: NOT COMPARED, it depends on noise that is not in the file")
 
     found = compared(outputs, tensors)
     found["sample.timesteps / 1000"] = (torch.tensor(timesteps) - tensors["sample.timesteps"]).abs().max().item() / 1000
     return found
+
+
+def second_noise(tensors: dict[str, Tensor]) -> Tensor | None:
+    """The noise like `sample.z` that Open-Sora drew for its second step, or None where its seed is not found.
+
+    Torch's generator had been seeded for the random weights, of which the first by name is 0.05 times its first normal
+    numbers. Then Open-Sora's constructor draws: what every layer starts with (size embedders make theirs twice), all
+    linear weights anew, and the first of the frame rate's once more. The first step's noise comes before the second's.
+    """
+    state, z = weights(tensors), tensors["sample.z"]
+    first = min(state)
+    for seed in range(_SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        if torch.allclose(0.05 * torch.randn(state[first].shape, generator=generator), state[first], atol=1e-6):
+            break
+    else:
+        return None
+    drawn = [name for name in state if not name.endswith("_norm.weight") and name != "rope.freqs"]
+    linear = [name for name in drawn if name.endswith(".weight") and state[name].dim() == 2]
+    again = [name for name in drawn if name.startswith("fps_embedder.")]
+    count = sum(state[name].numel() for name in [*drawn, *linear, *again, "fps_embedder.mlp.0.weight"])
+    generator.manual_seed(seed)
+    torch.rand(count, generator=generator)
+    torch.randn(z.shape, generator=generator)
+    return torch.randn(z.shape, generator=generator)
 
 
 @torch.no_grad()
