@@ -165,10 +165,10 @@ LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def sample_scene(seed: int, *, family: str | None = None, num_frames: int, changing: bool = False) -> Scene:
+def sample_scene(seed: int, *, family: str | None = None, num_frames: int, changing: bool | None = None) -> Scene:
     """Draw a scene that depends on the arguments alone.
 
-    Half of them change their state near the middle; with `changing`, all of them that can.
+    Half of them change their state near the middle, or all that can with `changing`, or none if it is False.
     """
     draw = random.Random(f"scene {seed}")
     family = family or draw.choice(FAMILIES)
@@ -181,7 +181,8 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int, chang
         first["camera"] = "still"
     second = _changed(first, draw.choice(legal["changes"]), draw)
     first, second = _settled(first), _settled(second)
-    changes = draw.random() < 0.5 or changing
+    by_chance = draw.random() < 0.5
+    changes = by_chance if changing is None else changing
     if changes and num_frames >= SHORTEST_CHANGING_CLIP and first != second:
         change = round(num_frames * draw.uniform(0.42, 0.58))
         spans: tuple[DioramaSpan, ...] = (DioramaSpan(0, change, first), DioramaSpan(change, num_frames, second))

@@ -35,7 +35,8 @@ class LatentClips:
 class ClipKind:
     """Clips of `length` frames of scenes of `num_frames`: whole scenes, or where one state holds.
 
-    With `lead`, they begin so many frames before a change of state.
+    With `lead`, every second clip begins so many frames before a change of state, and the others show none: who saw
+    nothing but changes would expect them.
     """
 
     num_frames: int
@@ -44,7 +45,7 @@ class ClipKind:
 
     def scene(self, seed: int) -> Scene:
         """The scene of a seed."""
-        return sample_scene(seed, num_frames=self.num_frames, changing=self.lead > 0)
+        return sample_scene(seed, num_frames=self.num_frames, changing=seed % 2 == 0 if self.lead else None)
 
     def start(self, scene: Scene) -> int:
         """Where the clip of a scene begins: a place drawn from its seed, where it is not settled."""
