@@ -35,8 +35,8 @@ class LatentClips:
 class ClipKind:
     """Clips of `length` frames of scenes of `num_frames`: whole scenes, or where one state holds.
 
-    With `lead`, every second clip begins so many frames before a change of state, and the others show none: who saw
-    nothing but changes would expect them.
+    With `lead`, every second clip begins so many frames before a change of state, and the others show none: what
+    learns from nothing but changes expects them.
     """
 
     num_frames: int

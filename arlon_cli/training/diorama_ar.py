@@ -40,8 +40,8 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
     """What gives the batch of a step, by its number, that the AR Transformer learns from.
 
     Only a first frame is drawn from the text alone, so half of the batches are of short windows, which show many
-    scenes: the clips' own few would be learnt by heart. A quarter show changes of state, since a prompt that does not
-    fit the frame before it is all that a later prompt's draft has to go by (4.5), or that one that fits changes none.
+    scenes: the clips' own few would be learnt by heart. A quarter show what comes of one frame and a prompt: a
+    change where they differ, which is all that a later prompt's draft has to go by (4.5), and none where they agree.
     """
     frames_per_code = _frames_per_code(run)
     middle, longest = run.config.ar.window_frames // 2 + 1, run.config.ar.window_frames
