@@ -70,19 +70,18 @@ def stdit3_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[
     *_, outputs["sample.out"] = flow.sample(network, z, timesteps, guidance_scale=scale)
     z = torch.cat([tensors["sample.cond_latents"], z[:, :, given:]], dim=2)
     generated = torch.arange(z.shape[2])[None] >= given
-    walked, comparable = timesteps, True
-    if tensors["sample.timesteps"][0] > 1000:
-        # Rounded to above 1000, where Open-Sora takes every frame for given: its first step leaves z as it is, and its
-        # second adds noise of its own before it.
-        walked, noise = timesteps[1:], second_noise(tensors)
-        comparable = noise is not None
-        if noise is not None:
-            noised = flow.add_noise(z, noise, torch.tensor(walked[:1]))
-            z = torch.where(generated[:, None, :, None, None], noised, z)
-    if comparable:
-        *_, outputs["sample.out_cond"] = flow.sample(network, z, walked, guidance_scale=scale, x_mask=generated)
-    else:
+    # A first timestep rounded to above 1000 makes Open-Sora take every frame for given: its first step leaves z as it
+    # is, and its second adds noise of its own before it.
+    rounded = bool(tensors["sample.timesteps"][0] > 1000)
+    noise = second_noise(tensors) if rounded else None
+    if noise is not None:
+        noised = flow.add_noise(z, noise, torch.tensor(timesteps[1:2]))
+        z = torch.where(generated[:, None, :, None, None], noised, z)
+    if rounded and noise is None:
         print("sample.out_cond: NOT COMPARED, it depends on noise that is not in the file")
+    else:
+        walked = timesteps[1:] if rounded else timesteps
+        *_, outputs["sample.out_cond"] = flow.sample(network, z, walked, guidance_scale=scale, x_mask=generated)
 
     found = compared(outputs, tensors)
     found["sample.timesteps / 1000"] = (torch.tensor(timesteps) - tensors["sample.timesteps"]).abs().max().item() / 1000

@@ -41,12 +41,13 @@ def awake(model: STDiT3) -> STDiT3:
     return model.eval().requires_grad_(False)
 
 
-def test_reference_tensors_agree() -> None:
+@pytest.mark.parametrize("file", ["stdit3_padded", "stdit3_small"])
+def test_reference_tensors_agree(file: str) -> None:
     spec = importlib.util.spec_from_file_location("check", GOLDEN / "check.py")
     assert spec is not None and spec.loader is not None
     check = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check)
-    errors = dict(check.errors(GOLDEN / "stdit3_padded.safetensors"))
+    errors = dict(check.errors(GOLDEN / f"{file}.safetensors"))
     assert len(errors) == 6
     assert max(errors.values()) < 1e-4, errors
 
