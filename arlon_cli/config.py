@@ -166,7 +166,8 @@ class ARConfig:
 class RankerConfig:
     """The ranker of drafts, an addition of ours; `num_values` are those of each attribute that it reads.
 
-    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`.
+    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`;
+    behind another prompt, away from that by a guidance of `change_guidance`.
     """
 
     text_width: int
@@ -179,6 +180,7 @@ class RankerConfig:
     frames: int
     candidates: int
     temperature: float
+    change_guidance: float
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,10 @@ def draft_spans(
         first = own_spans[0]
         drafted = draft(
             model,
-            [Span(*texts[span.prompt], span.num_frames) for span in own_spans],
+            [
+                Span(*texts[span.prompt], span.num_frames, None if span.before is None else texts[span.before])
+                for span in own_spans
+            ],
             seed=seed if own_seed is None else own_seed,
             temperature=config.ar_temperature,
             top_k=config.ar_top_k,
@@ -59,4 +62,6 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
         return scores
 
     config = ranker.config
-    return Ranking(torch.inference_mode()(scores), config.frames, config.candidates, config.temperature)
+    return Ranking(
+        torch.inference_mode()(scores), config.frames, config.candidates, config.temperature, config.change_guidance
+    )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.shots import Shot, stages_of
@@ -23,7 +23,7 @@ class Segment:
 class CodeSpan:
     """`num_frames` code frames from `start` on under a shot's prompt; the shot begins at code frame `shot_start`.
 
-    `seed` is the shot's own, where it has one.
+    `seed` is the shot's own, where it has one. `before` is the prompt of the shot that it grows out of, if another.
     """
 
     prompt: str
@@ -31,6 +31,7 @@ class CodeSpan:
     start: int
     num_frames: int
     seed: int | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,7 @@ def plan_jobs(
             if settings.use_ar:
                 spans = tuple(code_spans(stage, drafted, -(-segment.end // ratio), chunk.frames_per_latent * ratio))
                 drafted = max(drafted, -(-segment.end // ratio))
-                parts = [[span.prompt, span.shot_start, span.start, span.num_frames, span.seed] for span in spans]
-                codes_key = artifact_key(kind="codes", parent=codes_key, spans=parts, **common)
+                codes_key = artifact_key(kind="codes", parent=codes_key, spans=list(map(astuple, spans)), **common)
             shot = shot_at(stage, (chunk.frames(segment.start) + chunk.frames(segment.end)) // 2)
             noise_seed = scene_seed if shot.seed is None else shot.seed
             if takes := settings.redo.count(first + segment.index):
@@ -179,7 +179,8 @@ def code_spans(scene: Sequence[Shot], start: int, end: int, frames_per_code: flo
         shot_end = end if number == len(scene) - 1 else min(end, round(first_frame / frames_per_code))
         low = max(start, shot_start)
         if shot_end > low:
-            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low, shot.seed))
+            before = scene[number - 1].prompt if number and scene[number - 1].prompt != shot.prompt else None
+            spans.append(CodeSpan(shot.prompt, shot_start, low, shot_end - low, shot.seed, before))
         shot_start = round(first_frame / frames_per_code)
     return spans
 

@@ -15,39 +15,50 @@ _GUESSES = 15  # codes ahead that a pass takes for what they will be
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames."""
+    """Frames under one prompt: text (L, C), text_mask (L,) bool, `num_frames` code frames.
+
+    `before` is the text and mask of another prompt that the frames before it were drafted for.
+    """
 
     text: Tensor
     text_mask: Tensor
     num_frames: int
+    before: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w).
 
-    These are drawn at a `temperature` of their own.
+    These are drawn at a `temperature` of their own, and behind another prompt away from that, by `change_guidance`:
+    otherwise what was there would stay, since most codes do.
     """
 
     scores: Callable[[Span, Tensor], Tensor]
     frames: int
     candidates: int
     temperature: float
+    change_guidance: float = 1.0
 
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Draws a code from logits; `guidance_scale` other than 1 wants rows of (prompt, null prompt)."""
+    """Draws a code from logits under the prompt and others, each of which guides away from it by its scale."""
 
     codebook_size: int
     temperature: float
     top_k: int
-    guidance_scale: float
+    scales: tuple[float, ...]
 
     def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """The codes (N,) where the cumulative distributions of logits (1 or 2, N, vocabulary) pass `uniforms` (N,)."""
-        logits = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
-        logits = logits[0] if self.guidance_scale == 1.0 else torch.lerp(logits[1], logits[0], self.guidance_scale)
+        """The codes (N,) where cumulative distributions pass `uniforms` (N,).
+
+        logits: (1 + len(scales), N, vocabulary), those under the prompt first.
+        """
+        prompted, *others = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
+        logits = prompted
+        for scale, other in zip(self.scales, others, strict=True):
+            logits = logits + (scale - 1.0) * (prompted - other)
         if self.temperature == 0.0:
             return logits.argmax(-1)
         values, codes = logits.topk(min(self.top_k, self.codebook_size))
@@ -73,7 +84,8 @@ def draft(
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
     prompt; a scale of 1 needs none. A lower `temperature` lets less drift away, and 0 takes the likeliest code.
-    `ranking` counts the frame before a span as one of its first.
+    `ranking` counts the frame before a span as one of its first; where a span has a prompt before it, these frames are
+    guided away from that too, by (change_guidance - 1) · (prompt - before).
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
     `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
@@ -87,8 +99,7 @@ def draft(
         raise ValueError(f"guidance_scale {guidance_scale} needs the text of the null prompt.")
     config = model.config
     device = model.start.device
-    sampler = _Sampler(config.codebook_size, temperature, top_k, guidance_scale)
-    ranked = sampler if ranking is None else replace(sampler, temperature=ranking.temperature)
+    sampler = _Sampler(config.codebook_size, temperature, top_k, () if guidance_scale == 1.0 else (guidance_scale,))
     empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long, device=device)
     past = [] if prefix is None else list(prefix.to(device))  # of the span, with the frame before it
     index = start_frame
@@ -104,7 +115,11 @@ def draft(
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.frames:
                 uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
-                drawn = _draft_candidates(model, texts, context, ranked, uniforms.view(-1, ranking.candidates))
+                away, scales = texts, sampler.scales
+                if span.before is not None and ranking.change_guidance != 1.0:
+                    away, scales = [*texts, span.before], (*scales, ranking.change_guidance)
+                ranked = replace(sampler, temperature=ranking.temperature, scales=scales)
+                drawn = _draft_candidates(model, away, context, ranked, uniforms.view(-1, ranking.candidates))
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:

@@ -86,6 +86,12 @@ def test_every_shot_gets_codes() -> None:
     assert [span.prompt for span in code_spans(shots, 0, end, 8)] == [str(i) for i in range(20)]
 
 
+def test_spans_know_the_other_prompt_before_them() -> None:
+    shots = [Shot("one", 16), Shot("two", 16), Shot("two", 16), Shot("one", 32)]
+    before = [(span.prompt, span.before) for span in code_spans(shots, 3, 10, 8)]
+    assert before == [("two", "one"), ("two", None), ("one", "two")]
+
+
 def test_no_codes_without_ar() -> None:
     assert not any(job.spans for job in plan(Shot("a hill", 200), settings=replace(SETTINGS, use_ar=False)))
 

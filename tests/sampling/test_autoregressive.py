@@ -236,6 +236,29 @@ def test_a_ranked_draft_goes_on_from_any_prefix(model: ARTransformer, texts: Ten
         assert torch.equal(collect(model, *rest, null=null(texts), ranking=ranking, **settings), whole[num_frames:])
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_ranked_frames_behind_another_prompt_are_guided_away_from_it(
+    model: ARTransformer, texts: Tensor, guidance_scale: float
+) -> None:
+    null_text, null_mask = null(texts)
+    first = collect(model, span(texts[0], 1), null=(null_text, null_mask))
+    later = dataclasses.replace(span(texts[1], 3, 3), before=(texts[0], torch.arange(6) < 4))
+    ranking = Ranking(even_codes, 3, 2, 0.0, change_guidance=3.0)  # of the three, the first two are ranked
+    settings = {**GREEDY, "guidance_scale": guidance_scale, "null": (null_text, null_mask)}
+    codes = collect(model, later, prefix=first, start_frame=1, ranking=ranking, **settings)
+
+    rows = torch.stack([torch.arange(6) < 3, null_mask, torch.arange(6) < 4])
+    with torch.no_grad():
+        seen = torch.cat([first, codes]).expand(3, -1, -1, -1)
+        logits = model(torch.stack([texts[1], null_text, texts[0]]), rows, seen)[:, 7:-1, :16].view(3, 3, 7, 16)
+    prompted, unprompted, before = logits[:, :, :6]
+    alone = unprompted + guidance_scale * (prompted - unprompted)
+    away = alone + 2.0 * (prompted - before)
+    assert torch.equal(away[:2].argmax(-1).view(2, 2, 3), codes[:2])
+    assert torch.equal(alone[2].argmax(-1).view(2, 3), codes[2])
+    assert not torch.equal(alone[:2].argmax(-1), away[:2].argmax(-1))
+
+
 def test_a_full_window_keeps_its_latest_half_behind_the_anchor() -> None:
     assert [frames_seen(num_frames, CONFIG) for num_frames in range(9)] == [
         [],
