@@ -143,7 +143,8 @@ class LatentVQVAEConfig:
 class ARConfig:
     """Decoder-only Transformer over text and codes (2.1).
 
-    `previous_frame_input`, `text_mean_input` and `anchor_frame`, which past the window stays in view, are ours.
+    `previous_frame_input`, `text_mean_input`, `prompt_end_input` and `anchor_frame`, which past the window stays in
+    view, are ours.
     """
 
     text_width: int
@@ -154,6 +155,7 @@ class ARConfig:
     window_frames: int
     previous_frame_input: bool
     text_mean_input: bool
+    prompt_end_input: bool
     anchor_frame: bool
     width: int
     num_layers: int

@@ -109,6 +109,8 @@ class ARTransformer(nn.Module):
     takes long to find out by attention. The output starts as the codes' embedding, so that it says what it is given.
     With `text_mean_input`, an addition too, each position also gets the mean of the text's features, which says what
     scene it is before any attention to single words is learnt.
+    With `prompt_end_input`, ours as well, ⟨EOS⟩ in place of ⟨FRAME⟩ stands behind frames that belong to another prompt:
+    otherwise nothing would tell a frame from which the scene is to change from a first one of its own.
 
     With `checkpoint_layers`, training keeps each layer's input alone and computes the rest again for the gradient.
     """
@@ -151,12 +153,14 @@ class ARTransformer(nn.Module):
             if self.previous is not None:
                 self.previous.weight.fill_diagonal_(1.0)
 
-    def forward(self, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+    def forward(self, text: Tensor, text_mask: Tensor, codes: Tensor, ended: Tensor | None = None) -> Tensor:
         """Logits (B, T·(h·w+1)+1, vocabulary), in line with `targets(codes)`: each is of the token that comes next.
 
-        text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`.
+        text: (B, L, C); text_mask: (B, L) bool; codes: (B, T, h, w) long, T at most `window_frames`. The first `ended`
+        (B,) frames of each row belong to another prompt.
         """
-        x = torch.cat([self._embed_text(text), self._embed_codes(codes) + self._mean(text, text_mask)], dim=1)
+        x = self._embed_tokens(self._frames(codes, ended)) + self._mean(text, text_mask)
+        x = torch.cat([self._embed_text(text), x], dim=1)
         mask = _attention_mask(text_mask, x.shape[1])
         x = self.dropout(x)
         for block in self.blocks:
@@ -182,18 +186,20 @@ class ARTransformer(nn.Module):
         cache.length = cache.text_length
         return cache
 
-    def prefill(self, codes: Tensor, cache: KVCache) -> Tensor:
+    def prefill(self, codes: Tensor, cache: KVCache, ended: int = 0) -> Tensor:
         """Put codes (T, h, w), T >= 0, behind the text in place of all that was there, at the window's first frames.
 
-        Returns the logits (B, vocabulary) of what comes next: the first code of frame T.
+        The first `ended` of them belong to another prompt. Returns the logits (B, vocabulary) of what comes next: the
+        first code of frame T.
         """
-        x = self._embed_codes(codes.unsqueeze(0)) + cache.text_mean
+        tokens = self._frames(codes.unsqueeze(0), torch.tensor([ended], device=codes.device))
+        x = self._embed_tokens(tokens) + cache.text_mean
         cache.length = cache.text_length
         mask = _attention_mask(cache.text_mask, cache.length + x.shape[1])[:, :, cache.length :]
         for block in self.blocks:
             x = block(x, mask, cache)
         cache.length += x.shape[1]
-        cache.tokens[:, : x.shape[1] - 1] = self._frames(codes.unsqueeze(0)).flatten()
+        cache.tokens[:, : x.shape[1] - 1] = tokens.flatten()
         return self.head(self.norm(x[:, -1]))
 
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
@@ -218,8 +224,13 @@ class ARTransformer(nn.Module):
         cache.length += count
         return _columns(self.head, self.norm(x.t())).t().view(cache.batch, count, -1)
 
-    def _frames(self, codes: Tensor) -> Tensor:
-        return F.pad(codes.flatten(2), (0, 1), value=self.frame_token)  # (B, T, h·w + 1)
+    def _frames(self, codes: Tensor, ended: Tensor | None = None) -> Tensor:
+        """The tokens (B, T, h·w + 1) of codes (B, T, h, w); the first `ended` (B,) frames belong to another prompt."""
+        tokens = F.pad(codes.flatten(2), (0, 1), value=self.frame_token)
+        if ended is not None and self.config.prompt_end_input:
+            rows = ended.nonzero().flatten()
+            tokens[rows, ended[rows] - 1, -1] = self.eos_token
+        return tokens
 
     def _embed_text(self, text: Tensor) -> Tensor:
         return self.text_in(text.to(self.start.dtype)) + self.text_position[: text.shape[1]]
@@ -231,13 +242,12 @@ class ARTransformer(nn.Module):
         total = (text * text_mask.unsqueeze(-1)).sum(dim=1, keepdim=True).to(self.start.dtype)
         return cast(Tensor, self.text_mean(total / text_mask.sum(dim=1).clamp(min=1)[:, None, None]))
 
-    def _embed_codes(self, codes: Tensor) -> Tensor:
-        """The start, then codes (B, T, h, w) with their ⟨FRAME⟩ tokens: (B, 1 + T·(h·w+1), width)."""
-        batch, num_frames = codes.shape[:2]
+    def _embed_tokens(self, tokens: Tensor) -> Tensor:
+        """The start, then tokens (B, T, h·w + 1): (B, 1 + T·(h·w+1), width)."""
+        batch, num_frames = tokens.shape[:2]
         if num_frames > self.config.window_frames:
             raise ValueError(f"{num_frames} frames of codes exceed the window of {self.config.window_frames}.")
         position = self.frame_position[:num_frames, None] + self.place_position
-        tokens = self._frames(codes)
         frames = self.code_embedding(tokens) + position
         x = torch.cat([self.start.expand(batch, 1, -1), frames.flatten(1, 2)], dim=1)
         if self.previous is None or num_frames == 0:

@@ -1,7 +1,7 @@
 """Drafting: codes from text, one frame at a time, for any length (2.1, 4.5)."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,8 @@ from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 
 _GUESSES = 15  # codes ahead that a pass takes for what they will be
+
+_Text = tuple[Tensor, Tensor]  # features (L, C) and mask (L,) of a prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Span:
     text: Tensor
     text_mask: Tensor
     num_frames: int
-    before: tuple[Tensor, Tensor] | None = None
+    before: _Text | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +43,24 @@ class Ranking:
     change_guidance: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Sampler:
-    """Draws a code from logits under the prompt and others, each of which guides away from it by its scale."""
+    """Draws codes under the first of `texts`, guided away from each of the others by its scale."""
 
+    texts: tuple[_Text, ...]
+    scales: tuple[float, ...]
     codebook_size: int
     temperature: float
     top_k: int
-    scales: tuple[float, ...]
+
+    def away_from(self, text: _Text | None, scale: float) -> "_Sampler":
+        """This, guided by `scale` away from a further text; as it is where there is none, or at a scale of 1."""
+        if text is None or scale == 1.0:
+            return self
+        return replace(self, texts=(*self.texts, text), scales=(*self.scales, scale))
 
     def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """The codes (N,) where cumulative distributions pass `uniforms` (N,).
-
-        logits: (1 + len(scales), N, vocabulary), those under the prompt first.
-        """
+        """The codes (N,) where cumulative distributions pass `uniforms` (N,), of logits (texts, N, vocabulary)."""
         prompted, *others = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
         logits = prompted
         for scale, other in zip(self.scales, others, strict=True):
@@ -75,7 +81,7 @@ def draft(
     temperature: float,
     top_k: int,
     guidance_scale: float,
-    null: tuple[Tensor, Tensor] | None = None,
+    null: _Text | None = None,
     ranking: Ranking | None = None,
     prefix: Tensor | None = None,
     start_frame: int = 0,
@@ -99,32 +105,29 @@ def draft(
         raise ValueError(f"guidance_scale {guidance_scale} needs the text of the null prompt.")
     config = model.config
     device = model.start.device
-    sampler = _Sampler(config.codebook_size, temperature, top_k, () if guidance_scale == 1.0 else (guidance_scale,))
     empty = torch.empty(0, config.code_height, config.code_width, dtype=torch.long, device=device)
     past = [] if prefix is None else list(prefix.to(device))  # of the span, with the frame before it
     index = start_frame
     for span in spans:
-        texts = [(span.text, span.text_mask)]
-        if null is not None and guidance_scale != 1.0:
-            texts.append(null)
-        cache = _start(model, texts, min(config.window_frames, len(past) + span.num_frames))
+        sampler = _Sampler(((span.text, span.text_mask),), (), config.codebook_size, temperature, top_k)
+        sampler = sampler.away_from(null, guidance_scale)
+        cache = _start(model, sampler.texts, min(config.window_frames, len(past) + span.num_frames))
         num_seen = config.window_frames  # so that the cache starts anew
         for _ in range(span.num_frames):
             seen = frames_seen(len(past), config)
+            ended = 1 if span.before is not None and 0 in seen[:1] else 0  # of those seen
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.frames:
                 uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
-                away, scales = texts, sampler.scales
-                if span.before is not None and ranking.change_guidance != 1.0:
-                    away, scales = [*texts, span.before], (*scales, ranking.change_guidance)
-                ranked = replace(sampler, temperature=ranking.temperature, scales=scales)
-                drawn = _draft_candidates(model, away, context, ranked, uniforms.view(-1, ranking.candidates))
+                warm = replace(sampler, temperature=ranking.temperature)
+                away = warm.away_from(span.before, ranking.change_guidance)
+                drawn = _draft_candidates(model, away, context, ended, uniforms.view(-1, ranking.candidates))
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:
                 uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-                frame = _draft_frame(model, cache, context, restart, sampler, uniforms)
+                frame = _draft_frame(model, cache, context, ended, restart, sampler, uniforms)
             yield frame
             past.append(frame)
             index += 1
@@ -146,7 +149,7 @@ def frames_seen(num_frames: int, config: ARConfig) -> list[int]:
 
 
 @torch.inference_mode()
-def _start(model: ARTransformer, texts: list[tuple[Tensor, Tensor]], num_frames: int) -> KVCache:
+def _start(model: ARTransformer, texts: Sequence[_Text], num_frames: int) -> KVCache:
     device = model.start.device
     text = torch.stack([text.to(device) for text, _ in texts])
     text_mask = torch.stack([mask.to(device) for _, mask in texts])
@@ -154,23 +157,21 @@ def _start(model: ARTransformer, texts: list[tuple[Tensor, Tensor]], num_frames:
 
 
 @torch.inference_mode()
-def _draft_candidates(
-    model: ARTransformer,
-    texts: list[tuple[Tensor, Tensor]],
-    context: Tensor,
-    sampler: _Sampler,
-    uniforms: Tensor,
-) -> Tensor:
-    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by uniforms (h·w, N)."""
+def _draft_candidates(model: ARTransformer, sampler: _Sampler, context: Tensor, ended: int, uniforms: Tensor) -> Tensor:
+    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by uniforms (h·w, N).
+
+    The first `ended` of the context belong to another prompt.
+    """
     count = uniforms.shape[1]
-    cache = _start(model, [text for text in texts for _ in range(count)], len(context) + 1)
-    logits = model.prefill(context, cache)
+    texts = [text for text in sampler.texts for _ in range(count)]
+    cache = _start(model, texts, len(context) + 1)
+    logits = model.prefill(context, cache, ended)
     codes: list[Tensor] = []
     while True:
-        codes.append(sampler(logits.unflatten(0, (len(texts), count)), uniforms[len(codes)]))
+        codes.append(sampler(logits.unflatten(0, (-1, count)), uniforms[len(codes)]))
         if len(codes) == model.codes_per_frame:
             return torch.stack(codes, dim=1).unflatten(1, (model.config.code_height, model.config.code_width))
-        logits = model.step(codes[-1].repeat(len(texts)).unsqueeze(1), cache)[:, 0]
+        logits = model.step(codes[-1].repeat(len(sampler.texts)).unsqueeze(1), cache)[:, 0]
 
 
 @torch.inference_mode()
@@ -178,12 +179,14 @@ def _draft_frame(
     model: ARTransformer,
     cache: KVCache,
     context: Tensor,
+    ended: int,
     restart: bool,
     sampler: _Sampler,
     uniforms: Tensor,
 ) -> Tensor:
     """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
 
+    The first `ended` of the context belong to another prompt.
     A pass takes the next codes to be as guessed, and draws each of them: those up to the first that comes out otherwise
     are what one pass a code would give, since the random number of each is settled. The others are the next guesses:
     what they hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome).
@@ -196,7 +199,7 @@ def _draft_frame(
     while known < count:
         if restart:
             guessed, restart = codes[:0], False
-            logits = model.prefill(context, cache).unsqueeze(1)
+            logits = model.prefill(context, cache, ended).unsqueeze(1)
         else:
             guessed = codes[known : min(known + _GUESSES, count - 1)]
             logits = model.step(torch.cat([behind, guessed]), cache)[:, len(behind) - 1 :]

@@ -41,10 +41,11 @@ def loss(
     codes: Tensor,
     config: ARTrainingConfig,
     num_given: Tensor | None = None,
+    ended: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`code_loss` of codes (B, T, h, w) after B prompts, for both models; some prompts become the null prompt."""
     text, text_mask = text_encoder.encode(drop(prompts, config.text_dropout))
-    return code_loss(model, text, text_mask, codes, config, num_given)
+    return code_loss(model, text, text_mask, codes, config, num_given, ended)
 
 
 def code_loss(
@@ -54,14 +55,16 @@ def code_loss(
     codes: Tensor,
     config: ARTrainingConfig,
     num_given: Tensor | None = None,
+    ended: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy per token in nats of codes (B, T, h, w) after text (B, L, C) with its mask (B, L).
 
-    ⟨FRAME⟩ and ⟨EOS⟩ count like codes; the first `num_given` (B,) frames are context alone and do not count. Metrics:
-    `loss`; `code_loss` and `code_accuracy` over the codes alone. Random numbers: torch's global generator.
+    ⟨FRAME⟩ and ⟨EOS⟩ count like codes; the first `num_given` (B,) frames are context alone and do not count, and the
+    first `ended` (B,) of them belong to another prompt. Metrics: `loss`; `code_loss` and `code_accuracy` over the codes
+    alone. Random numbers: torch's global generator.
     """
     context = corrupt(codes, corruption(codes, config), model.config.codebook_size)
-    logits = _logits(model, text, text_mask, context)
+    logits = _logits(model, text, text_mask, context, ended)
     targets = model.targets(codes)
     if num_given is not None:
         frame = torch.arange(targets.shape[1], device=codes.device) // (model.codes_per_frame + 1)
@@ -88,31 +91,38 @@ def guidance_loss(
     codes: Tensor,
     guidance_scale: float,
     config: ARTrainingConfig,
+    ended: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """How far a student's own logits are from its teacher's guided ones: KL divergence per token in nats.
 
     One pass then does what guidance takes two for (after Meng et al., 2023, who did it for diffusion models). Text
-    (2B, L, C) with its mask (2B, L) is that of B prompts, then as often the null prompt's; codes (B, T, h, w). Metrics:
-    `loss`; `agreement`, how often both find the same code the likeliest. Random numbers: torch's global generator.
+    (2B, L, C) with its mask (2B, L) is that of B prompts, then as often the null prompt's; codes (B, T, h, w), whose
+    first `ended` (B,) frames belong to another prompt. Metrics: `loss`; `agreement`, how often both find the same code
+    the likeliest. Random numbers: torch's global generator.
     """
     codes = corrupt(codes, corruption(codes, config), teacher.config.codebook_size)
     with torch.no_grad():
-        given, free = code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1)).chunk(2)
+        twice = None if ended is None else ended.repeat(2)
+        given, free = code_logits(teacher, text, text_mask, codes.repeat(2, 1, 1, 1), twice).chunk(2)
         wanted = torch.lerp(free, given, guidance_scale).log_softmax(-1)
-    logits = code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes).log_softmax(-1)
+    logits = code_logits(student, text[: len(codes)], text_mask[: len(codes)], codes, ended).log_softmax(-1)
     divergence = F.kl_div(logits.flatten(0, 1), wanted.flatten(0, 1), log_target=True, reduction="batchmean")
     agreement = (logits.argmax(-1) == wanted.argmax(-1)).float().mean()
     return divergence, {"loss": divergence.detach(), "agreement": agreement}
 
 
-def code_logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+def code_logits(
+    model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor, ended: Tensor | None = None
+) -> Tensor:
     """Logits (B, N, codebook size): ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn."""
-    return _logits(model, text, text_mask, codes)[..., : model.config.codebook_size]
+    return _logits(model, text, text_mask, codes, ended)[..., : model.config.codebook_size]
 
 
-def _logits(model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor) -> Tensor:
+def _logits(
+    model: ARTransformer, text: Tensor, text_mask: Tensor, codes: Tensor, ended: Tensor | None = None
+) -> Tensor:
     longest = int(text_mask.sum(dim=1).max())  # what is padding in all texts costs time and says nothing
-    logits: Tensor = model(text[:, :longest], text_mask[:, :longest], codes)
+    logits: Tensor = model(text[:, :longest], text_mask[:, :longest], codes, ended)
     return logits.float()
 
 

@@ -17,6 +17,9 @@ from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training.ar import window_places
 
+CodeBatch = tuple[list[str], Tensor, Tensor, Tensor]
+"""Captions, codes (B, T, h, w), how many of their frames are given, and belong to another prompt, (B,) each"""
+
 _POOL = 4  # batches of windows that are drawn at a time, to choose one by the length of its captions
 _UNCHANGED = 3  # code frames at most before a change that a window begins with
 _TELLINGS = 8  # captions of a change that are tried for one that tells all of it
@@ -139,15 +142,15 @@ def code_windows(
     frames_per_code: int,
     draw: random.Random,
     anchored: bool,
-) -> tuple[list[str], Tensor, Tensor]:
-    """Captions, windows (B, window, h, w) of the clips' codes (N, T, h, w), and how many first frames are given (B,).
+) -> CodeBatch:
+    """Captions and windows of the clips' codes (N, T, h, w).
 
     A window lies within one state of its scene, or begins with a few frames before that, as the draft of a later prompt
     does (4.5); its caption then tells what changes, as that prompt does. First frames are given where they do not yet
-    look as the caption says, and with `anchored` where `window_places` says so. A batch's captions are about as long as
-    each other, so that little of it is padding.
+    look as the caption says: those belong to another prompt; and with `anchored` where `window_places` says so. A
+    batch's captions are about as long as each other, so that little of it is padding.
     """
-    drawn: list[tuple[str, Tensor, int]] = []
+    drawn: list[tuple[str, Tensor, int, int]] = []
     while len(drawn) < _POOL * batch:
         clip = draw.randrange(len(clips.scenes))
         scene, begin = clips.scenes[clip], clips.starts[clip]
@@ -161,11 +164,13 @@ def code_windows(
         start = draw.randint(low, min(high, max(low, first - 1)) if draw.random() < 0.3 else high)
         prompt = _caption(scene, span_index, draw, telling=start < first)
         places, anchoring = window_places(start, window, settled if anchored else start, draw)
-        drawn.append((prompt, codes[clip, places], max(first - start, int(start < settled), anchoring)))
+        ended = max(first - start, int(start < settled))
+        drawn.append((prompt, codes[clip, places], max(ended, anchoring), ended))
     drawn.sort(key=lambda item: len(item[0].split()))
     first = batch * draw.randrange(_POOL)
-    prompts, windows, num_given = zip(*drawn[first : first + batch], strict=True)
-    return list(prompts), torch.stack(windows), torch.tensor(num_given, device=codes.device)
+    prompts, windows, *counts = zip(*drawn[first : first + batch], strict=True)
+    num_given, num_ended = torch.tensor(counts, device=codes.device)
+    return list(prompts), torch.stack(windows), num_given, num_ended
 
 
 def _caption(scene: Scene, span_index: int, draw: random.Random, *, telling: bool) -> str:

@@ -14,15 +14,12 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
-from arlon_cli.training.clips import LatentClips, code_windows
+from arlon_cli.training.clips import CodeBatch, LatentClips, code_windows
 from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
 
 CodedClips = tuple[LatentClips, Tensor]
 """Clips with their codes (N, T, h, w)"""
-
-ARBatch = tuple[list[str], Tensor, Tensor]
-"""Captions, codes (B, T, h, w), and how many of their frames are given (B,)"""
 
 RankerBatch = tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]
 """Text with its mask, what it tells, codes of frames, and what these show: what `ranker_loss` wants"""
@@ -36,7 +33,7 @@ def train_drafts(
     return distill_guidance(run, text_encoder, train_ar(run, text_encoder, batch_at), batch_at)
 
 
-def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClips) -> Callable[[int], ARBatch]:
+def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClips) -> Callable[[int], CodeBatch]:
     """What gives the batch of a step, by its number, that the AR Transformer learns from.
 
     Only a first frame is drawn from the text alone, so half of the batches are of short windows, which show many
@@ -57,7 +54,7 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
         (longest, whole),
     )
 
-    def batch_at(step: int) -> ARBatch:
+    def batch_at(step: int) -> CodeBatch:
         window, (source, codes) = cycle[step % len(cycle)]
         return code_windows(
             codes,
@@ -72,7 +69,7 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
     return batch_at
 
 
-def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBatch]) -> ARTransformer:
+def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch]) -> ARTransformer:
     """Codes from text, with the text encoder that it reads, which learns on."""
     torch.manual_seed(run.seed)
     transformer = ARTransformer(run.config.ar)
@@ -82,7 +79,7 @@ def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBa
         "ar",
         model,
         batch_at,
-        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, batch[2]),
+        lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, *batch[2:]),
         learning_rate=1e-3,
         weight_decay=0.02,
     )
@@ -90,7 +87,7 @@ def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], ARBa
 
 
 def distill_guidance(
-    run: Run, text_encoder: TextEncoder, teacher: ARTransformer, batch_at: Callable[[int], ARBatch]
+    run: Run, text_encoder: TextEncoder, teacher: ARTransformer, batch_at: Callable[[int], CodeBatch]
 ) -> ARTransformer:
     """What drafts as its teacher does with guidance, in one pass instead of two."""
     torch.manual_seed(run.seed)
@@ -106,11 +103,12 @@ def distill_guidance(
 
 
 def _guidance_loss(
-    text_encoder: TextEncoder, teacher: ARTransformer, student: ARTransformer, batch: ARBatch
+    text_encoder: TextEncoder, teacher: ARTransformer, student: ARTransformer, batch: CodeBatch
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    prompts, codes, _, ended = batch
     with torch.no_grad():
-        text, text_mask = text_encoder.encode(ar.with_null(ar.drop(batch[0], ar.DISTILLING.text_dropout)))
-    return ar.guidance_loss(teacher, student, text, text_mask, batch[1], ar.GUIDANCE, ar.DISTILLING)
+        text, text_mask = text_encoder.encode(ar.with_null(ar.drop(prompts, ar.DISTILLING.text_dropout)))
+    return ar.guidance_loss(teacher, student, text, text_mask, codes, ar.GUIDANCE, ar.DISTILLING, ended)
 
 
 def train_ranker(run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, sources: Sequence[CodedClips]) -> DraftRanker:

@@ -17,6 +17,7 @@ CONFIG = ARConfig(
     window_frames=4,
     previous_frame_input=True,
     text_mean_input=True,
+    prompt_end_input=True,
     anchor_frame=True,
     width=16,
     num_layers=2,
@@ -110,6 +111,26 @@ def test_cached_logits_equal_the_whole_forward(
     torch.testing.assert_close(torch.cat(logits, 1), whole[:, prefilled * TOKENS :], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("ended", [1, 2])
+def test_frames_of_another_prompt_are_marked_behind_the_last(
+    model: ARTransformer, text: Tensor, codes: Tensor, ended: int
+) -> None:
+    codes = codes[:1].expand(2, -1, -1, -1)
+    with torch.no_grad():
+        plain, marked = (model(text, TEXT_MASK, codes, torch.tensor([0, count])) for count in (0, ended))
+        difference = (marked - plain).abs().amax(-1)
+        assert difference[0].max() == 0
+        assert difference[1, : ended * TOKENS].max() < 1e-5
+        assert difference[1, ended * TOKENS :].min() > 1e-4
+        cache = model.prefill_text(text, TEXT_MASK, 4)
+        logits = [model.prefill(codes[0, :2], cache, ended)]
+        for token in model.targets(codes)[0, 2 * TOKENS : -1]:
+            logits.append(model.step(token[None], cache)[:, 0])
+        torch.testing.assert_close(torch.stack(logits, 1)[1], marked[1, 2 * TOKENS :], atol=1e-5, rtol=1e-4)
+        model.config = dataclasses.replace(CONFIG, prompt_end_input=False)
+        assert torch.equal(model(text, TEXT_MASK, codes, torch.tensor([0, ended])), plain)
+
+
 def test_rows_may_have_tokens_of_their_own(model: ARTransformer, text: Tensor, codes: Tensor) -> None:
     assert not torch.equal(codes[0], codes[1])
     with torch.no_grad():
@@ -176,6 +197,7 @@ def _started(model: ARTransformer, cache):
                 window_frames=20,
                 previous_frame_input=True,
                 text_mean_input=True,
+                prompt_end_input=True,
                 anchor_frame=True,
                 width=1024,
                 num_layers=12,

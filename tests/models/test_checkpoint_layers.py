@@ -18,6 +18,7 @@ AR = ARConfig(
     window_frames=3,
     previous_frame_input=False,
     text_mean_input=False,
+    prompt_end_input=False,
     anchor_frame=False,
     width=16,
     num_layers=3,

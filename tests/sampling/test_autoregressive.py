@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.config import ARConfig
-from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 from arlon_cli.sampling import autoregressive
 from arlon_cli.sampling.autoregressive import Ranking, Span, draft, frames_seen
 
@@ -19,6 +19,7 @@ CONFIG = ARConfig(
     window_frames=4,
     previous_frame_input=True,
     text_mean_input=True,
+    prompt_end_input=True,
     anchor_frame=True,
     width=16,
     num_layers=2,
@@ -250,13 +251,31 @@ def test_ranked_frames_behind_another_prompt_are_guided_away_from_it(
     rows = torch.stack([torch.arange(6) < 3, null_mask, torch.arange(6) < 4])
     with torch.no_grad():
         seen = torch.cat([first, codes]).expand(3, -1, -1, -1)
-        logits = model(torch.stack([texts[1], null_text, texts[0]]), rows, seen)[:, 7:-1, :16].view(3, 3, 7, 16)
+        ended = torch.ones(3, dtype=torch.long)
+        logits = model(torch.stack([texts[1], null_text, texts[0]]), rows, seen, ended)[:, 7:-1, :16].view(3, 3, 7, 16)
     prompted, unprompted, before = logits[:, :, :6]
     alone = unprompted + guidance_scale * (prompted - unprompted)
     away = alone + 2.0 * (prompted - before)
     assert torch.equal(away[:2].argmax(-1).view(2, 2, 3), codes[:2])
     assert torch.equal(alone[2].argmax(-1).view(2, 3), codes[2])
     assert not torch.equal(alone[:2].argmax(-1), away[:2].argmax(-1))
+
+
+def test_the_frame_of_another_prompt_is_marked_as_long_as_it_is_seen(
+    model: ARTransformer, texts: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[tuple[int, int]] = []
+    prefill = ARTransformer.prefill
+
+    def noting(self: ARTransformer, codes: Tensor, cache: KVCache, ended: int = 0) -> Tensor:
+        marked.append((len(codes), ended))
+        return prefill(self, codes, cache, ended)
+
+    monkeypatch.setattr(ARTransformer, "prefill", noting)
+    ranking = Ranking(even_codes, 10, 2, 1.0)  # all are ranked, so each frame begins with its context anew
+    later = dataclasses.replace(span(texts[1], 5), before=(texts[0], torch.arange(6) < 4))
+    collect(model, span(texts[0], 5), later, null=null(texts), ranking=ranking)
+    assert marked == [(n, 0) for n in (0, 1, 2, 3, 2)] + [(1, 1), (2, 1), (3, 1), (2, 0), (3, 0)]
 
 
 def test_a_full_window_keeps_its_latest_half_behind_the_anchor() -> None:

@@ -23,6 +23,7 @@ AR = ARConfig(
     window_frames=3,
     previous_frame_input=True,
     text_mean_input=True,
+    prompt_end_input=True,
     anchor_frame=True,
     width=32,
     num_layers=2,
@@ -139,6 +140,26 @@ def test_frames_that_are_given_do_not_count(models: tuple[TextEncoder, ARTransfo
     assert given.item() == pytest.approx(F.cross_entropy(*counted).item())
     assert none.item() == pytest.approx(whole.item())
     assert given.item() != pytest.approx(whole.item(), abs=1e-6)
+
+
+def test_frames_of_another_prompt_are_marked_to_student_and_teacher(
+    models: tuple[TextEncoder, ARTransformer], codes: Tensor
+) -> None:
+    text_encoder, model = models
+    text, text_mask = text_encoder.encode(with_null(PROMPTS))
+    ended = torch.tensor([0, 1])
+    with torch.no_grad():
+        logits = model(text[:2], text_mask[:2], codes, ended)
+        value, _ = code_loss(model, text[:2], text_mask[:2], codes, EXACT, ended=ended)
+        assert value.item() == pytest.approx(
+            F.cross_entropy(logits.flatten(0, 1), model.targets(codes).flatten()).item()
+        )
+        assert value.item() != pytest.approx(
+            code_loss(model, text[:2], text_mask[:2], codes, EXACT)[0].item(), abs=1e-6
+        )
+        teacher = deepcopy(model)
+        same, _ = guidance_loss(teacher, model, text, text_mask, codes, 1.0, EXACT, ended)
+    assert abs(same.item()) < 1e-6
 
 
 def test_without_guidance_a_copy_has_nothing_to_learn(models: tuple[TextEncoder, ARTransformer], codes: Tensor) -> None:

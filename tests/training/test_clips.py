@@ -27,10 +27,11 @@ def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
     draw = random.Random(0)
     seen = set()
     for window in (2, 5):
-        prompts, windows, num_given = code_windows(
+        prompts, windows, num_given, ended = code_windows(
             PLACES, clips, batch=200, window=window, frames_per_code=FRAMES, draw=draw, anchored=False
         )
         assert len(prompts) == len(windows) == len(num_given) == 200
+        assert torch.equal(ended, num_given)  # what does not look as the caption says belongs to another
         for place, given in zip(windows[:, :, 0, 0].tolist(), num_given.tolist(), strict=True):
             clip, start = divmod(place[0], 100)
             assert place == list(range(place[0], place[0] + window))
@@ -47,7 +48,7 @@ def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
 def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
-    prompts, windows, _ = code_windows(
+    prompts, windows, *_ = code_windows(
         PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=False
     )
     tells: dict[bool, list[bool]] = {False: [], True: []}
@@ -64,12 +65,13 @@ def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
 def test_an_anchor_is_an_earlier_frame_of_the_same_state() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
-    _, windows, num_given = code_windows(
+    _, windows, num_given, ended = code_windows(
         PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
     )
     anchored = windows[:, 1, 0, 0] - windows[:, 0, 0, 0] > 1
     assert 20 < anchored.sum() < 100
     assert (num_given[anchored] == 2).all()
+    assert not ended[anchored].any()
     assert (windows[:, 1:-1] + 1 == windows[:, 2:]).all()
     for anchor, last in windows[anchored][:, (0, -1), 0, 0].tolist():
         spans = some[anchor // 100].spans
@@ -128,7 +130,7 @@ def test_a_start_is_told_by_the_state_that_it_shows() -> None:
     starts = [scene.spans[index % 2].settled for index, scene in enumerate(some)]
     clips = LatentClips(torch.empty(0), some, starts)
     codes = torch.arange(4)[:, None].expand(4, 2)[:, :, None, None]
-    prompts, windows, num_given = code_windows(
+    prompts, windows, num_given, _ = code_windows(
         codes, clips, batch=40, window=2, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
     )
     assert not num_given.any()  # all look as they are told
