@@ -233,7 +233,7 @@ class SamplingConfig:
     """Defaults of a preset's samplers.
 
     `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length.
+    length. `ar_hold` is how strongly drafts are held to how a scene looked at first; 0 lets them drift.
     """
 
     num_steps: int
@@ -243,6 +243,7 @@ class SamplingConfig:
     ar_temperature: float
     ar_top_k: int
     ar_guidance_scale: float
+    ar_hold: float
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ DIORAMA = ModelConfig(
         ar_temperature=0.8,
         ar_top_k=100,
         ar_guidance_scale=1.0,
+        ar_hold=12.0,
     ),
     published=None,
 )
@@ -207,6 +208,7 @@ OPENSORA_V1_2 = ModelConfig(
         ar_temperature=1.0,
         ar_top_k=200,
         ar_guidance_scale=2.0,
+        ar_hold=0.0,
     ),
     published=PublishedParts(
         text_encoder="DeepFloyd/t5-v1_1-xxl",

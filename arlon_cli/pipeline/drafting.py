@@ -12,6 +12,7 @@ from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.pipeline.segments import CodeSpan
 from arlon_cli.sampling.autoregressive import Ranking, Span, draft
+from arlon_cli.sampling.hold import Hold
 
 Texts = Mapping[str, tuple[Tensor, Tensor]]
 """Features (L, C) and mask (L,) of each prompt, "" the null prompt among them"""
@@ -25,6 +26,7 @@ def draft_spans(
     seed: int,
     config: SamplingConfig,
     ranking: Ranking | None,
+    hold: Hold,
 ) -> Tensor:
     """Draft consecutive spans after the codes `past` (t, h, w) of the scene; returns their codes (n, h, w).
 
@@ -47,6 +49,7 @@ def draft_spans(
             guidance_scale=config.ar_guidance_scale,
             null=texts[""],
             ranking=ranking,
+            hold=hold,
             prefix=torch.cat([past, *frames])[max(0, first.shot_start - 1) : first.start],
             start_frame=first.start,
         )

@@ -29,6 +29,7 @@ from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
 from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
 from arlon_cli.sampling.autoregressive import Ranking
+from arlon_cli.sampling.hold import Hold
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
@@ -294,7 +295,8 @@ class Pipeline:
         if stored is None:
             run.report("draft")
             ranking = self._ranking()  # before the larger part, which would rest then
-            drafted = draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling, ranking)
+            hold = Hold(self.latent_vqvae.codebook, self.config.sampling.ar_hold)
+            drafted = draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling, ranking, hold)
             stored = {"codes": drafted.to(torch.int32)}
             self.store.write("codes", job.codes_key, stored)
         return stored["codes"].long()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
+from arlon_cli.sampling.hold import Hold
 
 _GUESSES = 15  # codes ahead that a pass takes for what they will be
 
@@ -45,13 +46,17 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class _Sampler:
-    """Draws codes under the first of `texts`, guided away from each of the others by its scale."""
+    """Draws codes under the first of `texts`, guided away from each of the others by its scale.
+
+    `bias` (codebook size,) is added to their logits.
+    """
 
     texts: tuple[_Text, ...]
     scales: tuple[float, ...]
     codebook_size: int
     temperature: float
     top_k: int
+    bias: Tensor | None = None
 
     def away_from(self, text: _Text | None, scale: float) -> "_Sampler":
         """This, guided by `scale` away from a further text; as it is where there is none, or at a scale of 1."""
@@ -65,6 +70,8 @@ class _Sampler:
         logits = prompted
         for scale, other in zip(self.scales, others, strict=True):
             logits = logits + (scale - 1.0) * (prompted - other)
+        if self.bias is not None:
+            logits = logits + self.bias
         if self.temperature == 0.0:
             return logits.argmax(-1)
         values, codes = logits.topk(min(self.top_k, self.codebook_size))
@@ -83,6 +90,7 @@ def draft(
     guidance_scale: float,
     null: _Text | None = None,
     ranking: Ranking | None = None,
+    hold: Hold | None = None,
     prefix: Tensor | None = None,
     start_frame: int = 0,
 ) -> Iterator[Tensor]:
@@ -91,7 +99,8 @@ def draft(
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
     prompt; a scale of 1 needs none. A lower `temperature` lets less drift away, and 0 takes the likeliest code.
     `ranking` counts the frame before a span as one of its first; where a span has a prompt before it, these frames are
-    guided away from that too, by (change_guidance - 1) · (prompt - before).
+    guided away from that too, by (change_guidance - 1) · (prompt - before). `hold` holds each span to how it looks at
+    first, or behind another prompt once that has had time to come true.
 
     The first span goes on from the codes `prefix` (t, h, w), each later one from the last frame before it (4.5);
     `frames_seen` says from which of many. `start_frame` is the index in the video of the first frame drafted: random
@@ -113,6 +122,7 @@ def draft(
         sampler = sampler.away_from(null, guidance_scale)
         cache = _start(model, sampler.texts, min(config.window_frames, len(past) + span.num_frames))
         num_seen = config.window_frames  # so that the cache starts anew
+        settled = 0 if span.before is None else _half(config)
         for _ in range(span.num_frames):
             seen = frames_seen(len(past), config)
             ended = 1 if span.before is not None and 0 in seen[:1] else 0  # of those seen
@@ -127,7 +137,8 @@ def draft(
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:
                 uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
-                frame = _draft_frame(model, cache, context, ended, restart, sampler, uniforms)
+                held = sampler if hold is None else replace(sampler, bias=hold.bias(past[settled:]))
+                frame = _draft_frame(model, cache, context, ended, restart, held, uniforms)
             yield frame
             past.append(frame)
             index += 1
@@ -141,11 +152,16 @@ def frames_seen(num_frames: int, config: ARConfig) -> list[int]:
     With `anchor_frame`, the first frame of the first such half stays in place of the oldest and keeps a long scene what
     it was. (A span's own first frame may still look as the prompt before it says.)
     """
-    first, half = 0, config.window_frames - config.window_frames // 2
+    first, half = 0, _half(config)
     while num_frames - first >= config.window_frames:
         first += half
     latest = list(range(first, num_frames))
     return [half, *latest[1:]] if config.anchor_frame and first and latest else latest
+
+
+def _half(config: ARConfig) -> int:
+    """How many frames leave a full window first."""
+    return config.window_frames - config.window_frames // 2
 
 
 @torch.inference_mode()

@@ -1,9 +1,11 @@
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
@@ -276,6 +278,26 @@ def test_the_frame_of_another_prompt_is_marked_as_long_as_it_is_seen(
     later = dataclasses.replace(span(texts[1], 5), before=(texts[0], torch.arange(6) < 4))
     collect(model, span(texts[0], 5), later, null=null(texts), ranking=ranking)
     assert marked == [(n, 0) for n in (0, 1, 2, 3, 2)] + [(1, 1), (2, 1), (3, 1), (2, 0), (3, 0)]
+
+
+class _Turning:
+    """Stands for a Hold, and asks from the second frame of a scene on for the code that counts its frames."""
+
+    def bias(self, scene: Sequence[Tensor]) -> Tensor | None:
+        return 1e4 * F.one_hot(torch.tensor(len(scene)), 16).float() if len(scene) > 1 else None
+
+
+def test_a_span_is_held_to_its_first_frames_or_behind_another_prompt_to_later_ones(
+    model: ARTransformer, texts: Tensor
+) -> None:
+    settings = {"null": null(texts), "hold": _Turning()}
+    alone = collect(model, span(texts[0], 5), **settings)
+    assert torch.equal(alone[:2], collect(model, span(texts[0], 2), null=null(texts)))
+    assert [set(frame.flatten().tolist()) for frame in alone[2:]] == [{2}, {3}, {4}]
+    later = dataclasses.replace(span(texts[1], 6), before=(texts[0], torch.arange(6) < 4))
+    behind = collect(model, later, prefix=alone[-1:], **settings)
+    assert torch.equal(behind[:3], collect(model, later, prefix=alone[-1:], null=null(texts))[:3])
+    assert [set(frame.flatten().tolist()) for frame in behind[3:]] == [{2}, {3}, {4}]
 
 
 def test_a_full_window_keeps_its_latest_half_behind_the_anchor() -> None:

@@ -1,0 +1,41 @@
+"""Holding a scene to the look that it began with: each frame grows out of the last ones, so small changes add up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+_FIRST, _LATEST = 4, 2  # frames that say what a scene looked like, and looks like
+
+
+@dataclass(frozen=True, eq=False)
+class Hold:
+    """Draws codes back towards a scene's first frames. An addition of ours.
+
+    `vectors` (codebook size, D) are the codebook's, and their mean over a frame is how it looks. The further the latest
+    frames have moved from the first, the less likely are codes that go on that way: a logit is lowered by `strength` ·
+    ⟨vector, move⟩ over the variance of the vectors. Of codes that are about as likely, more then lead back, and what
+    moves within a scene goes on moving.
+    """
+
+    vectors: Tensor
+    strength: float
+
+    def bias(self, scene: Sequence[Tensor]) -> Tensor | None:
+        """What is added to the logits (codebook size,) of the frame behind those of a scene, (h, w) each.
+
+        None behind the first ones, which it holds to, and at a strength of 0.
+        """
+        if len(scene) < _FIRST or self.strength == 0.0:
+            return None
+        return self._pulls @ (self._look(scene[:_FIRST]) - self._look(scene[-_LATEST:]))
+
+    @cached_property
+    def _pulls(self) -> Tensor:
+        vectors = self.vectors.float()
+        return self.strength / vectors.var(dim=0, correction=0).sum() * vectors
+
+    def _look(self, frames: Sequence[Tensor]) -> Tensor:
+        return self.vectors[torch.stack(list(frames))].float().mean(dim=(0, 1, 2))
