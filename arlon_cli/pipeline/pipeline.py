@@ -295,7 +295,7 @@ class Pipeline:
         if stored is None:
             run.report("draft")
             ranking = self._ranking()  # before the larger part, which would rest then
-            hold = Hold(self.latent_vqvae.codebook, self.config.sampling.ar_hold)
+            hold = Hold(self.latent_vqvae.codebook.float(), self.config.sampling.ar_hold)
             drafted = draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling, ranking, hold)
             stored = {"codes": drafted.to(torch.int32)}
             self.store.write("codes", job.codes_key, stored)

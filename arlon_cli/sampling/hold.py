@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _FIRST, _LATEST = 4, 2  # frames that say what a scene looked like, and looks like
+_PATIENCE = 32  # frames after which what moved and stayed so counts twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,8 @@ class Hold:
     `vectors` (codebook size, D) are the codebook's, and their mean over a frame is how it looks. The further the latest
     frames have moved from the first, the less likely are codes that go on that way: a logit is lowered by `strength` ·
     ⟨vector, move⟩ over the variance of the vectors. Of codes that are about as likely, more then lead back, and what
-    moves within a scene goes on moving.
+    moves within a scene goes on moving. To the move of the latest frames come those of all frames so far, a little of
+    each: as in a controller of processes, the latter take away what the former alone leaves.
     """
 
     vectors: Tensor
@@ -28,14 +30,17 @@ class Hold:
 
         None behind the first ones, which it holds to, and at a strength of 0.
         """
-        if len(scene) < _FIRST or self.strength == 0.0:
+        if len(scene) <= _FIRST or self.strength == 0.0:
             return None
-        return self._pulls @ (self._look(scene[:_FIRST]) - self._look(scene[-_LATEST:]))
+        codes = torch.stack(list(scene))
+        first, later, latest = (self._look(frames) for frames in (codes[:_FIRST], codes[_FIRST:], codes[-_LATEST:]))
+        moved = latest - first + (len(scene) - _FIRST) / _PATIENCE * (later - first)
+        return -self._pulls @ moved
 
     @cached_property
     def _pulls(self) -> Tensor:
-        vectors = self.vectors.float()
-        return self.strength / vectors.var(dim=0, correction=0).sum() * vectors
+        return self.strength / self.vectors.var(dim=0, correction=0).sum() * self.vectors
 
-    def _look(self, frames: Sequence[Tensor]) -> Tensor:
-        return self.vectors[torch.stack(list(frames))].float().mean(dim=(0, 1, 2))
+    def _look(self, codes: Tensor) -> Tensor:
+        """The mean vector (D,) of codes."""
+        return torch.bincount(codes.flatten(), minlength=len(self.vectors)) / codes.numel() @ self.vectors

@@ -16,23 +16,34 @@ def frames(*codes: int) -> list[Tensor]:
 
 
 def test_nothing_is_held_before_there_is_a_look_to_hold_to(vectors: Tensor) -> None:
-    assert Hold(vectors, 5.0).bias(frames(1, 2, 3)) is None
-    assert Hold(vectors, 0.0).bias(frames(1, 2, 3, 4)) is None
+    assert Hold(vectors, 5.0).bias(frames(1, 2, 3, 4)) is None
+    assert Hold(vectors, 0.0).bias(frames(1, 2, 3, 4, 5)) is None
 
 
 def test_what_stays_as_it_was_is_left_alone(vectors: Tensor) -> None:
-    bias = Hold(vectors, 5.0).bias(frames(3, 3, 3, 3, 7, 8, 3, 3))
+    bias = Hold(vectors, 5.0).bias(frames(3, 3, 3, 3, 3, 3))
     assert bias is not None
     assert bias.abs().max() < 1e-5
 
 
-def test_codes_that_lead_back_gain_what_those_that_go_on_lose(vectors: Tensor) -> None:
-    for strength in (1.0, 4.0):
-        bias = Hold(vectors, strength).bias(frames(3, 3, 3, 3, 5, 7, 7))
-        assert bias is not None
-        variance = (vectors - vectors.mean(0)).square().sum(1).mean()
-        distance = (vectors[3] - vectors[7]).square().sum()
-        assert (bias[3] - bias[7]).item() == pytest.approx((strength * distance / variance).item(), rel=1e-4)
+@pytest.mark.parametrize(
+    ("scene", "moves"),
+    [
+        ((3, 3, 3, 3, 7, 7), 1 + 2 / 32),
+        ((3, 3, 3, 3, 3, 7), 0.5 + 1 / 32),
+        ((3, 3, 3, 3, *[7] * 32), 2),  # what has moved for long counts twice
+        ((3, 3, 3, 3, 7, 7, 3, 3), 2 / 32),  # and what came back, a little still
+    ],
+)
+@pytest.mark.parametrize("strength", [1.0, 4.0])
+def test_codes_that_lead_back_gain_over_those_that_go_on(
+    vectors: Tensor, scene: tuple[int, ...], moves: float, strength: float
+) -> None:
+    bias = Hold(vectors, strength).bias(frames(*scene))
+    assert bias is not None
+    variance = (vectors - vectors.mean(0)).square().sum(1).mean()
+    distance = (vectors[3] - vectors[7]).square().sum()
+    assert (bias[3] - bias[7]).item() == pytest.approx((moves * strength * distance / variance).item(), rel=1e-4)
 
 
 def test_the_scale_and_the_origin_of_the_codebook_do_not_matter(vectors: Tensor) -> None:
