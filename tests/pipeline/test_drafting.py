@@ -21,7 +21,7 @@ def test_drafting_in_parts_gives_the_same(tiny_checkpoint: Path, tiny_config: Mo
         name: (torch.randn(12, 16, generator=generator), torch.ones(12, dtype=torch.bool)) for name in ("", "a", "b")
     }
 
-    def run(*parts: list[CodeSpan]) -> torch.Tensor:
+    def run(*parts: list[CodeSpan], hold: Hold = hold) -> torch.Tensor:
         past = torch.empty(0, 2, 2, dtype=torch.long)
         for spans in parts:
             drafted = draft_spans(model, texts, spans, past, 3, tiny_config.sampling, ranking, hold)  # type: ignore[arg-type]
@@ -35,3 +35,4 @@ def test_drafting_in_parts_gives_the_same(tiny_checkpoint: Path, tiny_config: Mo
     parts = run([CodeSpan("a", 0, 0, 1)], [CodeSpan("a", 0, 1, 5), behind_a(6, 1)], [behind_a(7, 6)])
     assert torch.equal(whole, parts)
     assert not torch.equal(whole, run([CodeSpan("a", 0, 0, 6), CodeSpan("b", 6, 6, 7)]))
+    assert not torch.equal(whole, run([CodeSpan("a", 0, 0, 6), behind_a(6, 7)], hold=Hold(hold.vectors, 0.0)))
