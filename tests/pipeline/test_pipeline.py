@@ -162,6 +162,12 @@ def test_another_rate_is_told_to_the_dit_and_keeps_the_codes(pipeline: Recorded)
     assert pipeline.plan(HILL, SETTINGS) == usual
 
 
+def test_drafts_are_held_as_the_preset_says(pipeline: Recorded, fresh: Recorded) -> None:
+    sampling = replace(fresh.config.sampling, ar_hold=1e6)
+    fresh.config = replace(fresh.config, sampling=sampling)
+    assert not np.array_equal(pipeline.video(HILL), fresh.video(HILL))
+
+
 def test_redo_counts_segments_over_cuts(pipeline: Recorded) -> None:
     shots = (Shot("a red hill", 30), Shot("a blue sea", 30, cut=True))
     plain, redone = (pipeline.plan(shots, replace(SETTINGS, redo=redo)) for redo in ((), (3,)))
