@@ -8,6 +8,9 @@ from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.shots import Shot, stages_of
 from arlon_cli.storage.store import artifact_key
 
+METHOD = 2
+"""Part of every key in the store: one more for each change of the code that drafts or denoises otherwise"""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -114,7 +117,13 @@ def plan_jobs(
     video, of the scene's first segment.
     """
     ratio, chunk = config.latent_vqvae.ratio[0], config.video_vae.chunk
-    common = {"model": digest, "dtype": dtype, "size": [config.width, config.height], "seed": scene_seed}
+    common = {
+        "method": METHOD,
+        "model": digest,
+        "dtype": dtype,
+        "size": [config.width, config.height],
+        "seed": scene_seed,
+    }
     unusual: dict[str, float] = {}  # what only stands in keys where it is not as usual
     if settings.reschedule_noise:
         unusual["rescheduled"] = True

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from arlon_cli.config import ModelConfig, SegmentConfig
+from arlon_cli.pipeline import segments
 from arlon_cli.pipeline.segments import Job, Settings, code_spans, plan_jobs, plan_segments, shot_at
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.presets import DIORAMA
@@ -69,6 +70,14 @@ def test_keys_know_a_rate_that_is_not_the_models_own() -> None:
     assert told(None) == plan(Shot("a hill", 90))
     assert len({told(fps)[0].latents_key for fps in (None, 12, 30)}) == 3
     assert len({told(fps)[0].codes_key for fps in (None, 12, 30)}) == 1
+
+
+def test_what_an_earlier_method_made_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = plan(Shot("a hill", 90))
+    monkeypatch.setattr(segments, "METHOD", segments.METHOD - 1)
+    before = plan(Shot("a hill", 90))
+    for kind in ("codes_key", "latents_key"):
+        assert not {getattr(job, kind) for job in now} & {getattr(job, kind) for job in before}
 
 
 def test_every_code_frame_is_drafted_once_under_its_shot() -> None:
