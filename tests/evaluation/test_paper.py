@@ -126,6 +126,23 @@ def test_progressive_prompts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(isinstance(part, Picture) for part in section.parts) == 4
 
 
+def test_pairs_beyond_those_that_are_shown_count_in_the_mean(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progressive, "_NUM_PAIRS", 1)
+    found = list(progressive.rows(stage.studio))  # there are two prompts
+    assert [take.mode for take in stage.takes] == [WITH_CODES, WITHOUT_CODES, WITH_CODES]
+    section = progressive.section(stage.studio, found)
+    (table,) = section.tables
+    assert [row[:2] for row in table.rows] == [
+        ["1", WITH_CODES],
+        ["1", WITHOUT_CODES],
+        ["mean of 2", WITH_CODES],
+        ["mean of 1", WITHOUT_CODES],
+    ]
+    jumps = [row.values["largest jump"] for row in found if row.key["mode"] == WITH_CODES]
+    assert table.rows[2][table.columns.index("largest jump")] == pytest.approx(sum(jumps) / 2)
+    assert sum(isinstance(part, Picture) for part in section.parts) == 2
+
+
 def test_what_was_told_is_right_where_it_was_read() -> None:
     read = {"family": "volcano", "state": "erupting", "weather": "clear"}
     assert progressive._right(read, {"family": "volcano", "weather": "storm"}) == 0.5
