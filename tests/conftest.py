@@ -34,6 +34,7 @@ from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.presets import DIORAMA, OPENSORA_V1_2
 from arlon_cli.storage.checkpoint import save_checkpoint
 from arlon_cli.storage.video import VideoWriter
+from arlon_cli.training import painting
 
 settings.register_profile("arlon", deadline=None)  # how long an example takes says nothing about the code
 settings.load_profile("arlon")
@@ -152,6 +153,12 @@ def write_video(path: Path, *, num_frames: int, width: int, height: int, fps: fl
     frames = np.stack(waves, axis=-1).astype(np.uint8)
     with VideoWriter(path, width=width, height=height, fps=fps, comment="") as writer:
         writer.write(frames)
+
+
+@pytest.fixture(autouse=True)
+def paint_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few small pictures are not worth starting processes for."""
+    monkeypatch.setattr(painting, "PROCESSES", 0)
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name such as `cpu`, `cuda:1` or `auto`. Raises InputError where this machine has none such."""
+    """The device of a name such as `cpu`, `cuda:1` or `auto`. Raises InputError where this machine has none such.
+
+    On GPUs, cuDNN's attention is left out from then on: it plans for half a second whenever a length is new, and
+    lengths of texts, windows and caches are new all the time.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"This machine has no device {name!r}; try --device cpu.") from error
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(f"This machine has no device {name!r}; try --device cpu.") from error
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return device
 
 

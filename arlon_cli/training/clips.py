@@ -1,21 +1,21 @@
 """Clips of dioramas, painted and encoded once, and the windows of them that later parts learn from."""
 
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from arlon_cli.config import SegmentConfig
-from arlon_cli.dioramas import HELD_OUT, Scene, caption, mentioned, render, sample_scene
+from arlon_cli.dioramas import Scene, caption, mentioned, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training.ar import window_places
+from arlon_cli.training.painting import files_to_write, paint_files, save_whole
 
 CodeBatch = tuple[list[str], Tensor, Tensor, Tensor]
 """Captions, codes (B, T, h, w), how many of their frames are given, and belong to another prompt, (B,) each"""
@@ -61,6 +61,12 @@ class ClipKind:
         span = draw.choice(spans)
         return draw.randint(span.settled, span.end - self.length)
 
+    def frames(self, seed: int) -> tuple[Scene, range]:
+        """The scene of a seed, and the frames of its clip."""
+        scene = self.scene(seed)
+        start = self.start(scene)
+        return scene, range(start, start + self.length)
+
 
 def write_clips(
     vae: VideoVAE,
@@ -81,43 +87,15 @@ def write_clips(
     The scenes' seeds go up from `first`.
     """
     vae.eval()
-    for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
-        latents, starts = [], []
-        for seed in seeds:
-            scene = kind.scene(seed)
-            starts.append(kind.start(scene))
-            frames = torch.arange(starts[-1], starts[-1] + kind.length, device=device)
-            pixels = render([scene], frames, image_size, device) * 2 - 1
+    files = files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop)
+    for file, seeds, painted in paint_files(files, kind.frames, image_size):
+        latents = []
+        for frames in painted:
+            pixels = frames.to(device).float().transpose(0, 1)[None] / 127.5 - 1  # (1, 3, T, H, W)
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                latents.append(vae.encode(pixels.transpose(1, 2)).half().cpu())
-        places = {"seeds": torch.tensor(seeds), "starts": torch.tensor(starts)}
+                latents.append(vae.encode(pixels).half().cpu())
+        places = {"seeds": torch.tensor(seeds), "starts": torch.tensor([kind.frames(seed)[1].start for seed in seeds])}
         save_whole({"latents": torch.cat(latents).contiguous(), **places}, file)
-
-
-def files_to_write(
-    folder: Path, *, first: int, per_file: int, most: int, seconds: float, stop: Callable[[], bool]
-) -> Iterator[tuple[Path, list[int]]]:
-    """The files of `folder` that are not there yet, with the seeds of their scenes, for so many seconds.
-
-    There are `per_file` scenes in each and `most` in all, whose seeds go up from `first`. The first file is given
-    whatever time there is.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + seconds
-    for count in range(0, most, per_file):
-        file = folder / f"{count:08d}.safetensors"
-        if file.exists():
-            continue
-        if stop() or (time.monotonic() > end and count > 0):
-            return
-        yield file, [(first + count + i) % HELD_OUT for i in range(per_file)]
-
-
-def save_whole(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write a file that is there once it is whole."""
-    temporary = file.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(file)
 
 
 def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClips:
@@ -150,7 +128,7 @@ def code_windows(
     look as the caption says: those belong to another prompt; and with `anchored` where `window_places` says so. A
     batch's captions are about as long as each other, so that little of it is padding.
     """
-    drawn: list[tuple[str, Tensor, int, int]] = []
+    drawn: list[tuple[str, int, list[int], int, int]] = []
     while len(drawn) < _POOL * batch:
         clip = draw.randrange(len(clips.scenes))
         scene, begin = clips.scenes[clip], clips.starts[clip]
@@ -165,12 +143,13 @@ def code_windows(
         prompt = _caption(scene, span_index, draw, telling=start < first)
         places, anchoring = window_places(start, window, settled if anchored else start, draw)
         ended = max(first - start, int(start < settled))
-        drawn.append((prompt, codes[clip, places], max(ended, anchoring), ended))
+        drawn.append((prompt, clip, places, max(ended, anchoring), ended))
     drawn.sort(key=lambda item: len(item[0].split()))
     first = batch * draw.randrange(_POOL)
-    prompts, windows, *counts = zip(*drawn[first : first + batch], strict=True)
+    prompts, some_clips, some_places, *counts = zip(*drawn[first : first + batch], strict=True)
     num_given, num_ended = torch.tensor(counts, device=codes.device)
-    return list(prompts), torch.stack(windows), num_given, num_ended
+    windows = codes[torch.tensor(some_clips)[:, None], torch.tensor(some_places)]
+    return list(prompts), windows, num_given, num_ended
 
 
 def _caption(scene: Scene, span_index: int, draw: random.Random, *, telling: bool) -> str:

@@ -52,6 +52,7 @@ SHARES = {
     "classifier": 3,
 }
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
+_STATISTICS_SCENES = 64  # whose latents tell how far they spread
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window at most
 _SHARPNESS = 0.75  # 0 is the decoder that square errors taught, 1 the discriminator's
@@ -159,7 +160,8 @@ def train_video_vae(run: Run) -> VideoVAE:
         lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE),
         learning_rate=4e-4,
     )
-    model.set_statistics(*vae.latent_statistics(model, (batch_at(-i) for i in range(1, 33))))
+    batches = _STATISTICS_SCENES // run.scale.crops.scenes
+    model.set_statistics(*vae.latent_statistics(model, (batch_at(-i) for i in range(1, batches + 1))))
     return model
 
 
@@ -301,7 +303,6 @@ def make_pictures(run: Run) -> tuple[Tensor, Tensor]:
                 first=run.seed * 1_000_003 + _FIRST_PICTURE,
                 seconds=run.budget.allowance("pictures"),
                 most=run.scale.most_pictures,
-                device=run.device,
                 stop=run.stop,
             )
     if run.stop():

@@ -5,6 +5,7 @@ that was stopped and resumed gives the weights of an uninterrupted one, bit for 
 processes that share the micro-batches learn what one learns that works through all of them.
 """
 
+import itertools
 import json
 import math
 import os
@@ -250,12 +251,25 @@ def _load(
 
 
 def steps_within(seconds: float, step: Callable[[], None], synchronize: Callable[[], None]) -> int:
-    """How many calls of `step` fit into `seconds`, measured on three calls after two that warm up."""
-    for _ in range(2):
-        step()
-    synchronize()
+    """How many calls of `step` fit into `seconds` behind those that tell; ten at least.
+
+    Batches have several shapes in turn, and the first of each shape takes longer: so a thirtieth of the time warms up,
+    with at least two calls, and as much is measured, with at least three.
+    """
+    _, warm = _calls_within(seconds / 30, 2, step, synchronize)
+    calls, measured = _calls_within(seconds / 30, 3, step, synchronize)
+    return max(10, int((seconds - warm - measured) * calls / measured))
+
+
+def _calls_within(
+    seconds: float, least: int, step: Callable[[], None], synchronize: Callable[[], None]
+) -> tuple[int, float]:
+    """Call `step` for so many seconds, `least` times at least; returns how often that was, and how long it took."""
     start = time.monotonic()
-    for _ in range(3):
+    for calls in itertools.count(1):
         step()
-    synchronize()
-    return max(10, int(seconds * 3 / (time.monotonic() - start)))
+        synchronize()
+        taken = time.monotonic() - start
+        if calls >= least and taken >= seconds:
+            break
+    return calls, taken

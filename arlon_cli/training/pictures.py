@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from arlon_cli.dioramas import Scene, render
-from arlon_cli.training.clips import files_to_write, save_whole
+from arlon_cli.dioramas import Scene
 from arlon_cli.training.data import attribute_values, scene_of
+from arlon_cli.training.painting import files_to_write, paint_files, save_whole
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
 
@@ -22,7 +22,6 @@ def write_pictures(
     first: int,
     seconds: float,
     most: int,
-    device: torch.device,
     stop: Callable[[], bool],
     per_file: int = 32,
 ) -> None:
@@ -30,13 +29,10 @@ def write_pictures(
 
     The scenes' seeds go up from `first`.
     """
-    for file, seeds in files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop):
-        pictures, frames = [], []
-        for scene in map(scene_of, seeds):
-            frames.append(_frames(scene))
-            painted = render([scene], torch.tensor(frames[-1], device=device), image_size, device)[0]
-            pictures.append((painted * 255).round().byte().cpu())
-        tensors = {"pictures": torch.stack(pictures), "seeds": torch.tensor(seeds), "frames": torch.tensor(frames)}
+    files = files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop)
+    for file, seeds, painted in paint_files(files, _chosen, image_size):
+        frames = torch.tensor([_chosen(seed)[1] for seed in seeds])
+        tensors = {"pictures": torch.stack(painted), "seeds": torch.tensor(seeds), "frames": frames}
         save_whole(tensors, file)
 
 
@@ -53,7 +49,8 @@ def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
     return torch.cat(pictures), torch.tensor(values)
 
 
-def _frames(scene: Scene) -> list[int]:
-    """A few frames of a scene, none of them while its state changes."""
+def _chosen(seed: int) -> tuple[Scene, list[int]]:
+    """The scene of a seed, and a few of its frames, none of them while its state changes."""
+    scene = scene_of(seed)
     settled = [f for span in scene.spans for f in range(span.settled, span.end)]
-    return sorted(random.Random(f"{scene.seed} pictures").sample(settled, _OF_A_SCENE))
+    return scene, sorted(random.Random(f"{scene.seed} pictures").sample(settled, _OF_A_SCENE))

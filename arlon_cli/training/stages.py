@@ -61,7 +61,7 @@ CPU = Scale(
     most_pictures=4096,
 )
 GPU = Scale(
-    PixelCrops(scenes=16, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    PixelCrops(scenes=4, crops=16, size=64, num_frames=16, image_size=DIORAMA.height),
     clips=ClipKind(256, 256),
     most_clips=16384,
     starts=ClipKind(256, 8),

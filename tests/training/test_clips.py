@@ -121,7 +121,7 @@ def test_clips_are_of_their_scenes(tmp_path: Path, tiny_config: ModelConfig, kin
     for scene, start, latents in zip(clips.scenes, clips.starts, clips.latents, strict=True):
         frames = render([scene], torch.arange(start, start + kind.length), 16, torch.device("cpu"))
         with torch.inference_mode():
-            expected = vae.encode(frames.transpose(1, 2) * 2 - 1)[0].half()
+            expected = vae.encode((frames * 255).round().transpose(1, 2) / 127.5 - 1)[0].half()
         assert torch.equal(latents, expected)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from arlon_cli.errors import CheckpointError
-from arlon_cli.training.loop import LoopSettings, Trained, train
+from arlon_cli.training import loop
+from arlon_cli.training.loop import LoopSettings, Trained, steps_within, train
 
 SETTINGS = LoopSettings(
     learning_rate=1e-2,
@@ -112,3 +113,18 @@ def test_batches_of_half_precision_are_made_outside_of_autocast(tmp_path: Path) 
         precision=torch.bfloat16,
     )
     assert seen == [(torch.float32, torch.bfloat16)] * 2
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(30, 270), (0.1, 10)])
+def test_slow_first_steps_do_not_make_a_plan_short(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: int
+) -> None:
+    taken = [1.0, 1.0]  # then a tenth of a second each
+    now = 0.0
+
+    def step() -> None:
+        nonlocal now
+        now += taken.pop() if taken else 0.1
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    assert steps_within(seconds, step, lambda: None) == pytest.approx(expected, abs=5)

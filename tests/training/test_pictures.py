@@ -20,7 +20,6 @@ def write(folder: Path, seconds: float = math.inf, stop: bool = False) -> None:
         first=7,
         seconds=seconds,
         most=8,
-        device=CPU,
         stop=lambda: stop,
         per_file=4,
     )
