@@ -20,7 +20,9 @@ from arlon_cli.training.painting import files_to_write, paint_files, save_whole
 CodeBatch = tuple[list[str], Tensor, Tensor, Tensor]
 """Captions, codes (B, T, h, w), how many of their frames are given, and belong to another prompt, (B,) each"""
 
-_POOL = 4  # batches of windows that are drawn at a time, to choose one by the length of its captions
+BATCHES = 4
+"""How many are drawn at a time, and parted by the length of their captions"""
+
 _UNCHANGED = 3  # code frames at most before a change that a window begins with
 _TELLINGS = 8  # captions of a change that are tried for one that tells all of it
 
@@ -111,7 +113,7 @@ def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClip
     return LatentClips(torch.cat(latents).to(device), scenes, starts)
 
 
-def code_windows(
+def code_batches(
     codes: Tensor,
     clips: LatentClips,
     *,
@@ -120,16 +122,16 @@ def code_windows(
     frames_per_code: int,
     draw: random.Random,
     anchored: bool,
-) -> CodeBatch:
-    """Captions and windows of the clips' codes (N, T, h, w).
+) -> list[CodeBatch]:
+    """`BATCHES` batches of captions and windows of the clips' codes (N, T, h, w).
 
     A window lies within one state of its scene, or begins with a few frames before that, as the draft of a later prompt
     does (4.5); its caption then tells what changes, as that prompt does. First frames are given where they do not yet
-    look as the caption says: those belong to another prompt; and with `anchored` where `window_places` says so. A
-    batch's captions are about as long as each other, so that little of it is padding.
+    look as the caption says: those belong to another prompt; and with `anchored` where `window_places` says so. The
+    captions of a batch are about as long as each other, so that little of it is padding.
     """
     drawn: list[tuple[str, int, list[int], int, int]] = []
-    while len(drawn) < _POOL * batch:
+    while len(drawn) < BATCHES * batch:
         clip = draw.randrange(len(clips.scenes))
         scene, begin = clips.scenes[clip], clips.starts[clip]
         span_index = draw.randrange(len(scene.spans))
@@ -145,11 +147,13 @@ def code_windows(
         ended = max(first - start, int(start < settled))
         drawn.append((prompt, clip, places, max(ended, anchoring), ended))
     drawn.sort(key=lambda item: len(item[0].split()))
-    first = batch * draw.randrange(_POOL)
-    prompts, some_clips, some_places, *counts = zip(*drawn[first : first + batch], strict=True)
-    num_given, num_ended = torch.tensor(counts, device=codes.device)
-    windows = codes[torch.tensor(some_clips)[:, None], torch.tensor(some_places)]
-    return list(prompts), windows, num_given, num_ended
+    batches: list[CodeBatch] = []
+    for first in draw.sample(range(0, len(drawn), batch), BATCHES):
+        prompts, clip_indices, places, *counts = zip(*drawn[first : first + batch], strict=True)
+        num_given, num_ended = torch.tensor(counts, device=codes.device)
+        windows = codes[torch.tensor(clip_indices)[:, None], torch.tensor(places)]
+        batches.append((list(prompts), windows, num_given, num_ended))
+    return batches
 
 
 def _caption(scene: Scene, span_index: int, draw: random.Random, *, telling: bool) -> str:

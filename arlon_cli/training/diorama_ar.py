@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
-from arlon_cli.training.clips import CodeBatch, LatentClips, code_windows
+from arlon_cli.training.clips import BATCHES, CodeBatch, LatentClips, code_batches
 from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
 
@@ -54,17 +55,23 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
         (longest, whole),
     )
 
-    def batch_at(step: int) -> CodeBatch:
-        window, (source, codes) = cycle[step % len(cycle)]
-        return code_windows(
+    @lru_cache(len(cycle))
+    def batches(turn: int, place: int) -> list[CodeBatch]:
+        """What is drawn at once for a place in the cycle, a batch for each time that it comes again."""
+        window, (source, codes) = cycle[place]
+        return code_batches(
             codes,
             source,
             batch=max(1, run.scale.ar_frames // (window + 1)),  # the text is about as long as a frame
             window=window,
             frames_per_code=frames_per_code,
-            draw=random.Random(f"{run.seed} ar {step}"),
+            draw=random.Random(f"{run.seed} ar {turn} {place}"),
             anchored=run.config.ar.anchor_frame,
         )
+
+    def batch_at(step: int) -> CodeBatch:
+        time, place = divmod(step, len(cycle))
+        return batches(time // BATCHES, place)[time % BATCHES]
 
     return batch_at
 

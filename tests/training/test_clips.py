@@ -1,14 +1,16 @@
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.dioramas import Scene, mentioned, render, sample_scene
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.training.clips import ClipKind, LatentClips, code_windows, read_clips, write_clips
+from arlon_cli.training.clips import BATCHES, ClipKind, LatentClips, code_batches, read_clips, write_clips
 
 FRAMES = 8  # to a code frame
 
@@ -21,14 +23,21 @@ def scenes() -> list[Scene]:
 PLACES = torch.arange(4)[:, None, None, None] * 100 + torch.arange(20)[:, None, None]  # codes that say where they are
 
 
+def windows_of(codes: Tensor, clips: LatentClips, **options: Any) -> tuple[list[str], Tensor, Tensor, Tensor]:
+    """All that is drawn at once."""
+    prompts, *tensors = zip(*code_batches(codes, clips, frames_per_code=FRAMES, **options), strict=True)
+    windows, num_given, ended = (torch.cat(parts) for parts in tensors)
+    return list(itertools.chain(*prompts)), windows, num_given, ended
+
+
 def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
     draw = random.Random(0)
     seen = set()
     for window in (2, 5):
-        prompts, windows, num_given, ended = code_windows(
-            PLACES, clips, batch=200, window=window, frames_per_code=FRAMES, draw=draw, anchored=False
+        prompts, windows, num_given, ended = windows_of(
+            PLACES, clips, batch=50, window=window, draw=draw, anchored=False
         )
         assert len(prompts) == len(windows) == len(num_given) == 200
         assert torch.equal(ended, num_given)  # what does not look as the caption says belongs to another
@@ -45,12 +54,21 @@ def test_windows_lie_within_one_state_but_for_frames_that_are_given() -> None:
     assert seen == {(2, 0), (2, 1), (5, 0), (5, 1), (5, 2), (5, 3)}
 
 
+def test_captions_of_a_batch_are_about_as_long_as_each_other() -> None:
+    clips = LatentClips(torch.empty(0), scenes(), [0] * 4)
+    batches = code_batches(
+        PLACES, clips, batch=50, window=2, frames_per_code=FRAMES, draw=random.Random(0), anchored=False
+    )
+    lengths = sorted([len(prompt.split()) for prompt in prompts] for prompts, *_ in batches)
+    assert [len(some) for some in lengths] == [50] * BATCHES
+    assert all(max(shorter) <= min(longer) for shorter, longer in itertools.pairwise(lengths))
+    assert lengths[0] != lengths[-1]
+
+
 def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
-    prompts, windows, *_ = code_windows(
-        PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=False
-    )
+    prompts, windows, *_ = windows_of(PLACES, clips, batch=50, window=4, draw=random.Random(0), anchored=False)
     tells: dict[bool, list[bool]] = {False: [], True: []}
     for prompt, first in zip(prompts, windows[:, 0, 0, 0].tolist(), strict=True):
         clip, start = divmod(first, 100)
@@ -65,9 +83,7 @@ def test_captions_of_windows_that_begin_before_a_change_tell_it() -> None:
 def test_an_anchor_is_an_earlier_frame_of_the_same_state() -> None:
     some = scenes()
     clips = LatentClips(torch.empty(0), some, [0] * 4)
-    _, windows, num_given, ended = code_windows(
-        PLACES, clips, batch=200, window=4, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
-    )
+    _, windows, num_given, ended = windows_of(PLACES, clips, batch=50, window=4, draw=random.Random(0), anchored=True)
     anchored = windows[:, 1, 0, 0] - windows[:, 0, 0, 0] > 1
     assert 20 < anchored.sum() < 100
     assert (num_given[anchored] == 2).all()
@@ -130,9 +146,7 @@ def test_a_start_is_told_by_the_state_that_it_shows() -> None:
     starts = [scene.spans[index % 2].settled for index, scene in enumerate(some)]
     clips = LatentClips(torch.empty(0), some, starts)
     codes = torch.arange(4)[:, None].expand(4, 2)[:, :, None, None]
-    prompts, windows, num_given, _ = code_windows(
-        codes, clips, batch=40, window=2, frames_per_code=FRAMES, draw=random.Random(0), anchored=True
-    )
+    prompts, windows, num_given, _ = windows_of(codes, clips, batch=10, window=2, draw=random.Random(0), anchored=True)
     assert not num_given.any()  # all look as they are told
     told = {(clip, prompt) for clip, prompt in zip(windows[:, 0, 0, 0].tolist(), prompts, strict=True)}
     states = [scene.spans[index % 2].attributes for index, scene in enumerate(some)]
