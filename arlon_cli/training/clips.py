@@ -149,10 +149,10 @@ def code_batches(
     drawn.sort(key=lambda item: len(item[0].split()))
     batches: list[CodeBatch] = []
     for first in draw.sample(range(0, len(drawn), batch), BATCHES):
-        prompts, clip_indices, places, *counts = zip(*drawn[first : first + batch], strict=True)
+        prompts, some, windows, *counts = zip(*drawn[first : first + batch], strict=True)
         num_given, num_ended = torch.tensor(counts, device=codes.device)
-        windows = codes[torch.tensor(clip_indices)[:, None], torch.tensor(places)]
-        batches.append((list(prompts), windows, num_given, num_ended))
+        shown = codes[torch.tensor(some)[:, None], torch.tensor(windows)]
+        batches.append((list(prompts), shown, num_given, num_ended))
     return batches
 
 
