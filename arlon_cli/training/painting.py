@@ -5,6 +5,7 @@ itself, and paints while the device encodes what is done.
 """
 
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ def _paint(painter: _Painter, seeds: Iterator[int]) -> Iterator[np.ndarray]:
             batch_size=None,
             sampler=seeds,  # taken one by one, as they are needed
             collate_fn=_as_it_is,
+            worker_init_fn=_ignore_interrupts,
             num_workers=PROCESSES,
             multiprocessing_context="spawn" if PROCESSES else None,
         )
@@ -76,6 +78,11 @@ def _paint(painter: _Painter, seeds: Iterator[int]) -> Iterator[np.ndarray]:
 
 def _as_it_is(painted: Any) -> Any:
     return painted
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches all processes; the one that asked ends in its own time, and these with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def files_to_write(

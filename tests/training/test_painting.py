@@ -1,5 +1,8 @@
 import itertools
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +47,13 @@ def test_files_are_not_asked_for_long_before_they_are_painted(tmp_path: Path) ->
     painted = paint_files(endless(), KIND.frames, 16)
     assert [next(painted)[1] for _ in range(2)] == [[0], [1]]
     assert len(asked) <= 3
+
+
+def test_ctrl_c_lets_those_that_paint_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(painting, "PROCESSES", 1)
+    painted = paint_files(files(tmp_path), KIND.frames, 16)
+    first = next(painted)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    assert [seeds for _, seeds, _ in [first, *painted]] == [[5, 6, 7], [8, 9, 10], [40]]
