@@ -73,7 +73,7 @@ DIORAMA = ModelConfig(
         frames=4,
         candidates=8,
         temperature=0.6,
-        change_guidance=1.5,
+        change_guidance=2.0,
     ),
     dit=STDiT3Config(
         in_channels=16,
