@@ -44,6 +44,9 @@ class CausalConv3d(nn.Conv3d):
             x = torch.cat([first if stream is None else stream.get(self, first), x], dim=1)
             if stream is not None:
                 stream[self] = x[:, -length:].clone()
+        if self.kernel_size[1:] == (1, 1):  # as over (time, place), for which there are faster kernels on CPUs
+            y = F.conv2d(x.flatten(2, 3).movedim(-1, 1), self.weight.squeeze(-1), self.bias)
+            return y.movedim(1, -1).unflatten(2, x.shape[2:4])
         return super().forward(x.movedim(-1, 1)).movedim(1, -1)
 
 

@@ -11,7 +11,7 @@ from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 from arlon_cli.sampling.hold import Hold
 
-_GUESSES = 15  # codes ahead that a pass takes for what they will be
+_GUESSES = 31  # codes ahead that a pass takes for what they will be
 
 _Text = tuple[Tensor, Tensor]  # features (L, C) and mask (L,) of a prompt
 
@@ -64,8 +64,12 @@ class _Sampler:
             return self
         return replace(self, texts=(*self.texts, text), scales=(*self.scales, scale))
 
-    def __call__(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """The codes (N,) where cumulative distributions pass `uniforms` (N,), of logits (texts, N, vocabulary)."""
+    def __call__(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """The codes (N,) that win by logits (texts, N, vocabulary) and Gumbel noise (N, codebook size) together.
+
+        So each is drawn by its probability, and under distributions that differ little, most come out the same
+        (Daliri et al., 2024).
+        """
         prompted, *others = logits[..., : self.codebook_size].float()  # ⟨FRAME⟩ and ⟨EOS⟩ are placed, never drawn
         logits = prompted
         for scale, other in zip(self.scales, others, strict=True):
@@ -74,10 +78,9 @@ class _Sampler:
             logits = logits + self.bias
         if self.temperature == 0.0:
             return logits.argmax(-1)
-        values, codes = logits.topk(min(self.top_k, self.codebook_size))
-        cumulative = (values / self.temperature).softmax(-1).cumsum(-1)
-        passed = torch.searchsorted(cumulative, uniforms.unsqueeze(1)).clamp_(max=codes.shape[1] - 1)
-        return codes.gather(1, passed).squeeze(1)
+        values, codes = logits.topk(min(self.top_k, self.codebook_size), sorted=False)
+        winners = (values / self.temperature + noise.gather(1, codes)).argmax(-1, keepdim=True)
+        return codes.gather(1, winners).squeeze(1)
 
 
 def draft(
@@ -129,16 +132,16 @@ def draft(
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.frames:
-                uniforms = _uniforms(seed, index, model.codes_per_frame * ranking.candidates).to(device)
+                noise = _gumbel(seed, index, (model.codes_per_frame, ranking.candidates, config.codebook_size))
                 warm = replace(sampler, temperature=ranking.temperature)
                 away = warm.away_from(span.before, ranking.change_guidance)
-                drawn = _draft_candidates(model, away, context, ended, uniforms.view(-1, ranking.candidates))
+                drawn = _draft_candidates(model, away, context, ended, noise.to(device))
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:
-                uniforms = _uniforms(seed, index, model.codes_per_frame).to(device)
+                noise = _gumbel(seed, index, (model.codes_per_frame, config.codebook_size)).to(device)
                 held = sampler if hold is None else replace(sampler, bias=hold.bias(past[settled:]))
-                frame = _draft_frame(model, cache, context, ended, restart, held, uniforms)
+                frame = _draft_frame(model, cache, context, ended, restart, held, noise)
             yield frame
             past.append(frame)
             index += 1
@@ -173,18 +176,18 @@ def _start(model: ARTransformer, texts: Sequence[_Text], num_frames: int) -> KVC
 
 
 @torch.inference_mode()
-def _draft_candidates(model: ARTransformer, sampler: _Sampler, context: Tensor, ended: int, uniforms: Tensor) -> Tensor:
-    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by uniforms (h·w, N).
+def _draft_candidates(model: ARTransformer, sampler: _Sampler, context: Tensor, ended: int, noise: Tensor) -> Tensor:
+    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by noise (h·w, N, codebook size).
 
     The first `ended` of the context belong to another prompt.
     """
-    count = uniforms.shape[1]
+    count = noise.shape[1]
     texts = [text for text in sampler.texts for _ in range(count)]
     cache = _start(model, texts, len(context) + 1)
     logits = model.prefill(context, cache, ended)
     codes: list[Tensor] = []
     while True:
-        codes.append(sampler(logits.unflatten(0, (-1, count)), uniforms[len(codes)]))
+        codes.append(sampler(logits.unflatten(0, (-1, count)), noise[len(codes)]))
         if len(codes) == model.codes_per_frame:
             return torch.stack(codes, dim=1).unflatten(1, (model.config.code_height, model.config.code_width))
         logits = model.step(codes[-1].repeat(len(sampler.texts)).unsqueeze(1), cache)[:, 0]
@@ -198,18 +201,18 @@ def _draft_frame(
     ended: int,
     restart: bool,
     sampler: _Sampler,
-    uniforms: Tensor,
+    noise: Tensor,
 ) -> Tensor:
     """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
 
     The first `ended` of the context belong to another prompt.
     A pass takes the next codes to be as guessed, and draws each of them: those up to the first that comes out otherwise
-    are what one pass a code would give, since the random number of each is settled. The others are the next guesses:
-    what they hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome).
+    are what one pass a code would give, since the noise of each is settled. The others are the next guesses: what they
+    hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome).
     The first guess is that codes stay from frame to frame, as most do.
     """
     count = model.codes_per_frame
-    codes = context[-1].flatten().clone() if len(context) else uniforms.new_zeros(count, dtype=torch.long)
+    codes = context[-1].flatten().clone() if len(context) else noise.new_zeros(count, dtype=torch.long)
     behind = torch.cat([codes[-1:], codes.new_tensor([model.frame_token])])  # the latest tokens, which the cache lacks
     known = 0
     while known < count:
@@ -219,7 +222,7 @@ def _draft_frame(
         else:
             guessed = codes[known : min(known + _GUESSES, count - 1)]
             logits = model.step(torch.cat([behind, guessed]), cache)[:, len(behind) - 1 :]
-        drawn = sampler(logits, uniforms[known : known + len(guessed) + 1])
+        drawn = sampler(logits, noise[known : known + len(guessed) + 1])
         right = int((drawn[:-1] == guessed).cumprod(0).sum())
         codes[known : known + len(drawn)] = drawn
         cache.length -= len(guessed) - right
@@ -228,8 +231,8 @@ def _draft_frame(
     return codes.view(model.config.code_height, model.config.code_width)
 
 
-def _uniforms(seed: int, index: int, count: int) -> Tensor:
-    """`count` numbers in [0, 1) that depend on the seed and the frame's index alone, on every device."""
+def _gumbel(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
+    """Noise of a standard Gumbel distribution that depends on the seed and the frame's index alone, on every device."""
     digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-    return torch.rand(count, generator=generator)
+    return torch.empty(shape).exponential_(generator=generator).log_().neg_()

@@ -181,6 +181,17 @@ def test_draws_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
     assert (measured - expected).abs().max() < 0.07
 
 
+def test_like_distributions_give_like_codes() -> None:
+    draws = torch.Generator().manual_seed(3)
+    logits = torch.randn(6000, 16, generator=draws)
+    moved = logits + 0.3 * torch.randn(6000, 16, generator=draws)
+    noise = autoregressive._gumbel(0, 0, (6000, 16))
+    sampler = autoregressive._Sampler((), (), codebook_size=16, temperature=1.0, top_k=16)
+    differ = (sampler(logits[None], noise) != sampler(moved[None], noise)).double().mean()
+    apart = (logits.softmax(-1) - moved.softmax(-1)).abs().sum(-1) / 2  # in total variation
+    assert 0.05 < differ < (2 * apart / (1 + apart)).mean()  # Daliri et al., 2024, Theorem 1
+
+
 def even_codes(some: Span, frames: Tensor) -> Tensor:
     """How many codes are even."""
     return (frames % 2 == 0).flatten(1).sum(1).float()
