@@ -235,4 +235,4 @@ def _gumbel(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
     """Noise of a standard Gumbel distribution that depends on the seed and the frame's index alone, on every device."""
     digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-    return torch.empty(shape).exponential_(generator=generator).log_().neg_()
+    return torch.rand(shape, generator=generator).log_().neg_().log_().neg_()
