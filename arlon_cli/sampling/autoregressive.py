@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 from arlon_cli.sampling.hold import Hold
 
-_GUESSES = 31  # codes ahead that a pass takes for what they will be
+_PASS = 32  # codes that a pass draws at most, all but the first of each frame behind guesses
 
 _Text = tuple[Tensor, Tensor]  # features (L, C) and mask (L,) of a prompt
 
@@ -135,13 +136,14 @@ def draft(
                 noise = _gumbel(seed, index, (model.codes_per_frame, ranking.candidates, config.codebook_size))
                 warm = replace(sampler, temperature=ranking.temperature)
                 away = warm.away_from(span.before, ranking.change_guidance)
-                drawn = _draft_candidates(model, away, context, ended, noise.to(device))
+                rows = [text for text in away.texts for _ in range(ranking.candidates)]
+                drawn = _draft_frames(model, _start(model, rows, len(seen) + 1), context, ended, True, away, noise)
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:
-                noise = _gumbel(seed, index, (model.codes_per_frame, config.codebook_size)).to(device)
+                noise = _gumbel(seed, index, (model.codes_per_frame, 1, config.codebook_size))
                 held = sampler if hold is None else replace(sampler, bias=hold.bias(past[settled:]))
-                frame = _draft_frame(model, cache, context, ended, restart, held, noise)
+                frame = _draft_frames(model, cache, context, ended, restart, held, noise)[0]
             yield frame
             past.append(frame)
             index += 1
@@ -176,25 +178,7 @@ def _start(model: ARTransformer, texts: Sequence[_Text], num_frames: int) -> KVC
 
 
 @torch.inference_mode()
-def _draft_candidates(model: ARTransformer, sampler: _Sampler, context: Tensor, ended: int, noise: Tensor) -> Tensor:
-    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by noise (h·w, N, codebook size).
-
-    The first `ended` of the context belong to another prompt.
-    """
-    count = noise.shape[1]
-    texts = [text for text in sampler.texts for _ in range(count)]
-    cache = _start(model, texts, len(context) + 1)
-    logits = model.prefill(context, cache, ended)
-    codes: list[Tensor] = []
-    while True:
-        codes.append(sampler(logits.unflatten(0, (-1, count)), noise[len(codes)]))
-        if len(codes) == model.codes_per_frame:
-            return torch.stack(codes, dim=1).unflatten(1, (model.config.code_height, model.config.code_width))
-        logits = model.step(codes[-1].repeat(len(sampler.texts)).unsqueeze(1), cache)[:, 0]
-
-
-@torch.inference_mode()
-def _draft_frame(
+def _draft_frames(
     model: ARTransformer,
     cache: KVCache,
     context: Tensor,
@@ -203,32 +187,39 @@ def _draft_frame(
     sampler: _Sampler,
     noise: Tensor,
 ) -> Tensor:
-    """One frame (h, w) behind `context` (t, h, w), which the cache holds already unless it is to `restart` with it.
+    """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by noise (h·w, N, codebook size).
 
-    The first `ended` of the context belong to another prompt.
+    The first `ended` of the context belong to another prompt. The cache, of N rows for each text of the sampler, holds
+    the context already, unless it is to `restart` with it.
+
     A pass takes the next codes to be as guessed, and draws each of them: those up to the first that comes out otherwise
     are what one pass a code would give, since the noise of each is settled. The others are the next guesses: what they
-    hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome).
-    The first guess is that codes stay from frame to frame, as most do.
+    hang on most, the frame before, was right (Teng et al., 2024, without their chance of another outcome). The first
+    guess is that codes stay from frame to frame, as most do. All frames go on from where the slowest is.
     """
-    count = model.codes_per_frame
-    codes = context[-1].flatten().clone() if len(context) else noise.new_zeros(count, dtype=torch.long)
-    behind = torch.cat([codes[-1:], codes.new_tensor([model.frame_token])])  # the latest tokens, which the cache lacks
+    count, num_frames = noise.shape[:2]
+    noise = noise.to(context.device)
+    codes = context[-1].flatten() if len(context) else context.new_zeros(count)
+    codes = codes.repeat(num_frames, 1)
+    behind = F.pad(codes[:, -1:], (0, 1), value=model.frame_token)  # the latest tokens, which the cache lacks
     known = 0
     while known < count:
         if restart:
-            guessed, restart = codes[:0], False
+            guessed, restart = codes[:, :0], False
             logits = model.prefill(context, cache, ended).unsqueeze(1)
         else:
-            guessed = codes[known : min(known + _GUESSES, count - 1)]
-            logits = model.step(torch.cat([behind, guessed]), cache)[:, len(behind) - 1 :]
-        drawn = sampler(logits, noise[known : known + len(guessed) + 1])
-        right = int((drawn[:-1] == guessed).cumprod(0).sum())
-        codes[known : known + len(drawn)] = drawn
-        cache.length -= len(guessed) - right
+            guessed = codes[:, known : min(known + max(1, _PASS // num_frames), count) - 1]
+            tokens = torch.cat([behind, guessed], dim=1).repeat(len(sampler.texts), 1)
+            logits = model.step(tokens, cache)[:, behind.shape[1] - 1 :]
+        stop = known + guessed.shape[1] + 1
+        logits = logits.unflatten(0, (-1, num_frames)).flatten(1, 2)
+        drawn = sampler(logits, noise[known:stop].transpose(0, 1).flatten(0, 1)).view(num_frames, -1)
+        right = int((drawn[:, :-1] == guessed).cumprod(1).sum(1).min())
+        codes[:, known:stop] = drawn
+        cache.length -= guessed.shape[1] - right
         known += right + 1
-        behind = drawn[right : right + 1]
-    return codes.view(model.config.code_height, model.config.code_width)
+        behind = drawn[:, right : right + 1]
+    return codes.unflatten(1, (model.config.code_height, model.config.code_width))
 
 
 def _gumbel(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:

@@ -113,7 +113,7 @@ def test_passes_of_a_draft_are_those_that_were_made(
         return found.read_gb * 1e9 / weights
 
     guessing = passes()
-    monkeypatch.setattr(autoregressive, "_GUESSES", 0)
+    monkeypatch.setattr(autoregressive, "_PASS", 1)
     one_by_one = passes()
     assert one_by_one == pytest.approx(8 * ar.codes_per_frame)
     assert 8 <= guessing < one_by_one  # one a frame at least

@@ -80,14 +80,16 @@ def test_longer_draft_starts_with_the_shorter(model: ARTransformer, texts: Tenso
     assert torch.equal(collect(model, span(texts[0], 11), span(texts[1], 2, 3), **settings), long[:13])
 
 
+@pytest.mark.parametrize("ranked_frames", [0, 4])
 @pytest.mark.parametrize("temperature", [0.0, 0.2, 1.0])
 def test_guessing_changes_no_code(
-    model: ARTransformer, texts: Tensor, temperature: float, monkeypatch: pytest.MonkeyPatch
+    model: ARTransformer, texts: Tensor, temperature: float, ranked_frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.double()
-    settings = {"null": null(texts), "temperature": temperature}
+    ranking = Ranking(even_codes, ranked_frames, 5, temperature)
+    settings = {"null": null(texts), "temperature": temperature, "ranking": ranking}
     guessed = collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings)
-    monkeypatch.setattr(autoregressive, "_GUESSES", 0)
+    monkeypatch.setattr(autoregressive, "_PASS", 1)
     assert torch.equal(collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings), guessed)
     stay = (guessed[1:] == guessed[:-1]).float().mean()
     assert 0 < stay < 1  # so some guesses were right and some wrong
