@@ -191,7 +191,7 @@ def test_like_distributions_give_like_codes() -> None:
     sampler = autoregressive._Sampler((), (), codebook_size=16, temperature=1.0, top_k=16)
     differ = (sampler(logits[None], noise) != sampler(moved[None], noise)).double().mean()
     apart = (logits.softmax(-1) - moved.softmax(-1)).abs().sum(-1) / 2  # in total variation
-    assert 0.05 < differ < (2 * apart / (1 + apart)).mean()  # Daliri et al., 2024, Theorem 1
+    assert 0.05 < differ < (2 * apart / (1 + apart)).mean()  # Daliri et al., 2024
 
 
 def even_codes(some: Span, frames: Tensor) -> Tensor:
