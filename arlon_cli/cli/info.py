@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.presets import PRESETS
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
@@ -34,6 +33,8 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
 
     A storyboard comes on standard input; frames that were added to a finished video are added again.
     """
+    from arlon_cli.presets import PRESETS
+
     if made.extends:
         return None
     if made.preview:  # which comes beside the video

@@ -13,7 +13,6 @@ import typer
 from arlon_cli.cli import options
 from arlon_cli.cli.console import Interrupted, print_line, print_result, printer
 from arlon_cli.errors import InputError
-from arlon_cli.pipeline.sizes import parse_size
 
 if TYPE_CHECKING:
     from arlon_cli.config import ModelConfig
@@ -273,6 +272,8 @@ def _train(
 
 def _sizes(sizes: list[str] | None, config: "ModelConfig") -> tuple[tuple[int, int], ...]:
     """Sizes (height, width) of texts WxH, the model's where there are none. Raises InputError."""
+    from arlon_cli.pipeline.sizes import parse_size
+
     wanted = map(parse_size, sizes) if sizes else [(config.width, config.height)]
     return tuple(dict.fromkeys((height, width) for width, height in wanted))
 
