@@ -203,7 +203,7 @@ class ARTransformer(nn.Module):
         return self.head(self.norm(x[:, -1]))
 
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """Append tokens (N,), or (B, N) row by row; returns the logits (B, N, vocabulary) of what follows each.
+        """Append tokens (B, N); returns the logits (B, N, vocabulary) of what follows each.
 
         Taking tokens back is setting `cache.length`.
         """

@@ -105,9 +105,9 @@ def test_cached_logits_equal_the_whole_forward(
         model.prefill(codes[0], cache)  # what another window left behind does not matter
         logits = [model.prefill(codes[0, :prefilled], cache).unsqueeze(1)]
         for tokens in model.targets(codes)[0, prefilled * TOKENS : -1].split(count):
-            model.step(torch.tensor([3]), cache)
+            model.step(torch.tensor([[3], [3]]), cache)
             cache.length -= 1  # a token that is taken back leaves no trace
-            logits.append(model.step(tokens, cache))
+            logits.append(model.step(tokens.expand(2, -1), cache))
     torch.testing.assert_close(torch.cat(logits, 1), whole[:, prefilled * TOKENS :], atol=1e-5, rtol=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_frames_of_another_prompt_are_marked_behind_the_last(
         cache = model.prefill_text(text, TEXT_MASK, 4)
         logits = [model.prefill(codes[0, :2], cache, ended)]
         for token in model.targets(codes)[0, 2 * TOKENS : -1]:
-            logits.append(model.step(token[None], cache)[:, 0])
+            logits.append(model.step(token.expand(2, 1), cache)[:, 0])
         torch.testing.assert_close(torch.stack(logits, 1)[1], marked[1, 2 * TOKENS :], atol=1e-5, rtol=1e-4)
         model.config = dataclasses.replace(CONFIG, prompt_end_input=False)
         assert torch.equal(model(text, TEXT_MASK, codes, torch.tensor([0, ended])), plain)
@@ -175,7 +175,7 @@ def test_bfloat16(model: ARTransformer, text: Tensor, codes: Tensor) -> None:
     logits = model(text, TEXT_MASK, codes)
     cache = model.prefill_text(text, TEXT_MASK, 4)
     assert logits.dtype == torch.bfloat16
-    assert model.step(torch.tensor([1]), _started(model, cache)).dtype == torch.bfloat16
+    assert model.step(torch.tensor([[1], [1]]), _started(model, cache)).dtype == torch.bfloat16
 
 
 def _started(model: ARTransformer, cache):
