@@ -72,6 +72,19 @@ Prepared = Annotated[
 def diorama(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; goes on where one stopped.")],
     minutes: Annotated[float, typer.Option("--minutes", help="Minutes for all parts together.")] = 120.0,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Train this model on, instead of a new one.", show_default=False),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="A part to train, with --from, whose others stay; to be given again for each: text_encoder, "
+            "video_vae, latent_vqvae, latent_vqvae_coarse, ar, ranker, dit, classifier.  [default: all]",
+        ),
+    ] = None,
     seed: options.Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -82,7 +95,11 @@ def diorama(
     options.check_sampling(seed)
     if not (math.isfinite(minutes) and minutes > 0):
         raise InputError(f"--minutes is {minutes}; it is a positive number.")
+    if part and start is None:
+        raise InputError("--part trains some parts of a model, which `--from MODEL` names; a new one needs them all.")
     from arlon_cli.models.device import resolve_device, resolve_dtype
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.weights import find_weights
     from arlon_cli.training import diorama as recipe
 
     place = resolve_device(device)
@@ -96,6 +113,8 @@ def diorama(
             seed=seed or 0,
             on_event=printer(quiet),
             stop=stop,
+            start=None if start is None else Checkpoint(find_weights(start)),
+            parts=part or (),
         )
     print_result(checkpoint, {"minutes": minutes, "seed": seed or 0}, as_json)
 

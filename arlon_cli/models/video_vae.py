@@ -96,6 +96,11 @@ class VideoVAE(nn.Module):
         self.shift.copy_(latents_mean)
         self.scale.copy_(latents_var.double() ** -0.25)
 
+    @property
+    def latents_var(self) -> Tensor:
+        """The variance (C,) that was stated of latents that are not normalised."""
+        return self.scale.double() ** -4
+
     @torch.no_grad()
     def init_from_patches(self, pixels: Tensor) -> None:
         """Start the linear maps as the principal components of the 4×8×8 patches of pixels (B, 3, T, H, W).

@@ -36,6 +36,10 @@ class LatentClips:
     starts: list[int]
 
 
+CodedClips = tuple[LatentClips, Tensor]
+"""Clips with their codes (N, T, h, w)"""
+
+
 @dataclass(frozen=True)
 class ClipKind:
     """Clips of `length` frames of scenes of `num_frames`: whole scenes, or where one state holds.

@@ -1,26 +1,33 @@
-"""The recipe of the embedded model: every part, trained in turn on the dioramas within one budget of minutes."""
+"""The recipe of the embedded model: every part, trained in turn on the dioramas within one budget of minutes.
+
+A model that exists is trained on in all of its parts or in some. What its other parts know stays: the video VAE is held
+where its latents were, and of a latent VQ-VAE the decoder alone learns.
+"""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from arlon_cli.config import LatentVQVAEConfig, ModelConfig, TextEncoderConfig, VideoVAEConfig
+from arlon_cli.config import ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
+from arlon_cli.errors import InputError
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.presets import DIORAMA
-from arlon_cli.storage.checkpoint import save_checkpoint
-from arlon_cli.training import adversarial, classifier, dit, text, vae, vqvae
+from arlon_cli.storage.checkpoint import PARTS, Checkpoint, save_checkpoint
+from arlon_cli.training import classifier, dit, text, vae
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import (
     ClipKind,
+    CodedClips,
     LatentClips,
     condition_batches,
     decode_clips,
@@ -29,11 +36,13 @@ from arlon_cli.training.clips import (
     write_clips,
 )
 from arlon_cli.training.data import caption_batch, pixel_batch
-from arlon_cli.training.diorama_ar import CodedClips, train_drafts, train_ranker
+from arlon_cli.training.diorama_ar import train_drafts, train_ranker
+from arlon_cli.training.diorama_vqvae import sharpen_decoder, train_latent_vqvae
 from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
+from arlon_cli.training.start import check_same_run
 
 SHARES = {
     "text_encoder": 5,
@@ -51,11 +60,20 @@ SHARES = {
     "pictures": 4,
     "classifier": 3,
 }
+_CODED = ("latent_vqvae", "latent_vqvae_coarse", "ar", "ranker")
+_LEARNS = {
+    "clips": (*_CODED, "dit"),
+    "starts": _CODED,
+    "changes": _CODED,
+    "decoder": ("latent_vqvae",),
+    "guidance": ("ar",),
+    "pictures": ("classifier",),
+}
+"""Which parts learn from what a stage makes, or in it, where it has not the name of its part"""
+
+_VAE_RATE = 4e-4
 _PATCH_SCENES = 160  # whose patches the video VAE starts from
 _STATISTICS_SCENES = 64  # whose latents tell how far they spread
-_DISCRIMINATOR_WIDTH = 32
-_SHARPENED_CODES = 6  # code frames of a window at most
-_SHARPNESS = 0.75  # 0 is the decoder that square errors taught, 1 the discriminator's
 _FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
@@ -69,99 +87,158 @@ def train_diorama(
     seed: int,
     on_event: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
+    start: Checkpoint | None = None,
+    parts: Collection[str] = (),
     config: ModelConfig = DIORAMA,
     scale: Scale | None = None,
 ) -> Path:
-    """Train every part of the `diorama` preset and leave a checkpoint in `folder`/checkpoint, which is returned.
+    """Train `parts` of `PARTS`, by default all, and leave a checkpoint in `folder`/checkpoint, which is returned.
 
-    `scale` is by default that of the device.
-    Stages that an earlier call finished are kept, one that it was stopped in goes on. Raises Interrupted after
-    `stop()` turned true and the state was saved.
+    They begin as they are in `start`, whose other parts stay as they are; without it all are new, of a model as
+    `config` describes it. `scale` is by default that of the device. Stages that an earlier call finished are kept, one
+    that it was stopped in goes on. Raises Interrupted after `stop()` turned true and the state was saved, InputError
+    for a start that cannot be one, parts that it has not, or another run in the folder.
     """
+    if start is not None:
+        config = start.config
+        _check_start(start, folder / "checkpoint")
+    known = [part for part in PARTS if part != "ranker" or config.ranker is not None]
+    wanted = frozenset(parts or known)
+    if unknown := sorted(wanted.difference(known)):
+        raise InputError(f"There is no part {', '.join(unknown)} to train; there are {', '.join(known)}.")
+    if start is None and len(wanted) < len(known):
+        raise InputError("Some parts alone can only be trained where others are: name a model to start from.")
     folder.mkdir(parents=True, exist_ok=True)
+    identity = {"start": None if start is None else start.digest, "parts": sorted(wanted), "seed": seed}
+    file = folder / "run.json"
+    file.write_text(check_same_run(file, identity), encoding="utf-8")
+    shares = {stage: share for stage, share in SHARES.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
     run = Run(
         folder=folder,
+        parts=wanted,
+        start=start,
         config=config,
         scale=scale or scale_of(device),
         device=device,
         precision=precision,
         seed=seed,
-        budget=Budget(folder / "budget.json", minutes, SHARES),
+        budget=Budget(folder / "budget.json", minutes, shares),
         on_event=on_event,
         stop=stop,
     )
+    checkpoint = folder / "checkpoint"
+    save_checkpoint(checkpoint, config, train_parts(run), torch.bfloat16)
+    on_event(f"checkpoint: {checkpoint}")
+    return checkpoint
+
+
+def _check_start(start: Checkpoint, target: Path) -> None:
+    if start.config.published is not None or not isinstance(start.config.video_vae, VideoVAEConfig):
+        raise InputError(
+            f"{start.folder} is made of published weights, which know no dioramas; train its parts on videos, "
+            "with `arlon train vqvae`, `ar` and `dit`."
+        )
+    if target.resolve() == start.folder.resolve():
+        raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
+
+
+def train_parts(run: Run) -> dict[str, nn.Module]:
+    """All parts, one after another, with what each learns from; those that are not to be trained as they were."""
+    config, scale = run.config, run.scale
     text_encoder = train_text_encoder(run)
     video_vae = train_video_vae(run)
-    samples = Samples(folder / "samples", run.config, video_vae)
+    samples = Samples(run.folder / "samples", config, video_vae)
     samples.reconstructions()
-    scale = run.scale
-    clips = make_clips(run, "clips", video_vae, scale.clips, scale.most_clips, first=0)
-    starts = make_clips(run, "starts", video_vae, scale.starts, scale.most_starts, first=_FIRST_START)
-    changes = make_clips(run, "changes", video_vae, scale.changes, scale.most_changes, first=_FIRST_CHANGE)
-    sources = (clips, starts, clips, changes)
-    fine = train_latent_vqvae(run, "latent_vqvae", run.config.latent_vqvae, sources)
+    kinds = {
+        "clips": (scale.clips, scale.most_clips, 0),
+        "starts": (scale.starts, scale.most_starts, _FIRST_START),
+        "changes": (scale.changes, scale.most_changes, _FIRST_CHANGE),
+    }
+    clips = {
+        stage: make_clips(run, stage, video_vae, kind, most, first)
+        for stage, (kind, most, first) in kinds.items()
+        if stage in run.budget.shares
+    }
+    fine = train_latent_vqvae(run, "latent_vqvae", config.latent_vqvae, clips)
     samples.conditions("latent_vqvae", fine)
-    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", run.config.latent_vqvae_coarse, sources)
+    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", config.latent_vqvae_coarse, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
-    coded = [(source, encode_clips(fine, source.latents)) for source in (clips, starts, changes)]
-    sharpen_decoder(run, fine, video_vae, coded)
+    coded: dict[str, CodedClips] = {}
+    if run.learns("latent_vqvae", "ar", "ranker"):
+        coded = {stage: (some, encode_clips(fine, some.latents)) for stage, some in clips.items()}
+    sharpen_decoder(run, fine, video_vae, list(coded.values()))
     samples.conditions("decoder", fine)
-    transformer = train_drafts(run, text_encoder, *coded)
-    ranker = train_ranker(run, text_encoder, fine, coded)
+    transformer = train_drafts(run, text_encoder, coded)
     samples.drafts(text_encoder, transformer, fine)
+    rankers = {} if config.ranker is None else {"ranker": train_ranker(run, text_encoder, fine, list(coded.values()))}
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
-    parts = {
+    return {
         "text_encoder": text_encoder,
         "video_vae": video_vae,
         "latent_vqvae": fine,
         "latent_vqvae_coarse": coarse,
         "ar": transformer,
-        "ranker": ranker,
+        **rankers,
         "dit": stdit,
         "classifier": train_classifier(run),
     }
-    checkpoint = folder / "checkpoint"
-    save_checkpoint(checkpoint, run.config, parts, torch.bfloat16)
-    on_event(f"checkpoint: {checkpoint}")
-    return checkpoint
 
 
 def train_text_encoder(run: Run) -> TextEncoder:
     """Captions to what they tell of a scene: paraphrases meet before anything else is learnt from them."""
-    torch.manual_seed(run.seed)
-    assert isinstance(run.config.text_encoder, TextEncoderConfig)
-    text_encoder = TextEncoder(run.config.text_encoder, build_tokenizer(vocabulary(), run.config.text_encoder))
+    if not run.learns("text_encoder"):
+        return cast(TextEncoder, run.kept("text_encoder"))
+    config = run.config.text_encoder
+    assert isinstance(config, TextEncoderConfig)
+    text_encoder = cast(
+        TextEncoder,
+        run.begin("text_encoder", lambda: TextEncoder(config, build_tokenizer(vocabulary(), config))),
+    )
     model = text.CaptionReader(text_encoder).to(run.device)
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
         return caption_batch(run.scale.captions, run.seed, step, run.device)
 
-    run.fit("text_encoder", model, batch_at, lambda batch: text.loss(model, batch[0], batch[1]), learning_rate=1e-3)
+    run.fit(
+        "text_encoder",
+        model,
+        batch_at,
+        lambda batch: text.loss(model, batch[0], batch[1]),
+        learning_rate=run.rate("text_encoder", 1e-3),
+    )
     return text_encoder
 
 
 def train_video_vae(run: Run) -> VideoVAE:
-    """Pixels to latents and back, from crops that are painted as they are needed."""
-    torch.manual_seed(run.seed)
-    assert isinstance(run.config.video_vae, VideoVAEConfig)
-    model = VideoVAE(run.config.video_vae).to(run.device)
+    """Pixels to latents and back, from crops that are painted as they are needed.
+
+    One that learns on keeps its statistics, and its latents where they were, since other parts know them.
+    """
+    if not run.learns("video_vae"):
+        return cast(VideoVAE, run.kept("video_vae"))
+    config = run.config.video_vae
+    assert isinstance(config, VideoVAEConfig)
+    model = cast(VideoVAE, run.begin("video_vae", lambda: VideoVAE(config)))
+    held = deepcopy(model).eval().requires_grad_(False) if run.goes_on("video_vae") else None
+    crops = run.scale.crops
 
     def batch_at(step: int) -> Tensor:
-        return pixel_batch(run.scale.crops, run.seed, step, run.device)
+        return pixel_batch(crops, run.seed, step, run.device)
 
-    if not run.begun("video_vae"):
-        scenes = run.scale.crops.scenes
-        model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, _PATCH_SCENES // scenes + 1)]))
+    if held is None and not run.begun("video_vae"):
+        model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, _PATCH_SCENES // crops.scenes + 1)]))
     run.fit(
         "video_vae",
         model,
         batch_at,
-        lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE),
-        learning_rate=4e-4,
+        lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE, crops=crops.crops, held=held),
+        learning_rate=_VAE_RATE,
+        matrix_rate=vae.MATRIX_RATE * _VAE_RATE,
     )
-    batches = _STATISTICS_SCENES // run.scale.crops.scenes
-    model.set_statistics(*vae.latent_statistics(model, (batch_at(-i) for i in range(1, batches + 1))))
+    if held is None:
+        batches = (batch_at(-i) for i in range(1, _STATISTICS_SCENES // crops.scenes + 1))
+        model.set_statistics(*vae.latent_statistics(model, batches))
     return model
 
 
@@ -189,91 +266,20 @@ def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: 
     return clips
 
 
-def train_latent_vqvae(run: Run, stage: str, config: LatentVQVAEConfig, sources: Sequence[LatentClips]) -> LatentVQVAE:
-    """Latents to codes and back to a condition (2.1), from each of the sources in turn.
-
-    Whole clips are few, and learnt by heart: shorter ones show what other scenes look like.
-    """
-    torch.manual_seed(run.seed)
-    model = LatentVQVAE(config).to(run.device)
-    most = vqvae.DIORAMA_VQVAE.num_latents
-
-    def batch_at(step: int) -> Tensor:
-        draw = random.Random(f"{run.seed} {stage} {step}")
-        latents = sources[step % len(sources)].latents
-        length = min(most, latents.shape[2])
-        windows = []
-        for _ in range(run.scale.vqvae_clips * most // length):  # as many latents from each source
-            start = config.ratio[0] * draw.randint(0, (latents.shape[2] - length) // config.ratio[0])
-            windows.append(latents[draw.randrange(len(latents)), :, start : start + length])
-        return torch.stack(windows).float()
-
-    training = vqvae.VQVAETraining(model, vqvae.DIORAMA_VQVAE, batch_at)
-
-    def after_step(step: int) -> None:
-        autoencoder_steps = run.budget.steps[stage] // 4
-        training.settings = replace(training.settings, autoencoder_steps=autoencoder_steps)
-        training.after_step(step)
-
-    run.fit(
-        stage,
-        model,
-        batch_at,
-        training.loss,
-        learning_rate=5e-4,
-        after_step=after_step,
-        extra=training.codebook.state_dict,
-        load_extra=training.codebook.load_state_dict,
-    )
-    return model
-
-
-def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, sources: Sequence[CodedClips]) -> None:
-    """Codes to a condition that looks like latents; the codes stay as they are.
-
-    Edges come with specks, so the decoder stops on the way from what it was to what the discriminator made of it, as
-    ESRGAN does (Wang et al., 2018).
-    """
-    torch.manual_seed(run.seed)
-    discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
-    model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)
-    model.requires_grad_(True)
-    soft = {name: value.clone() for name, value in vqvae.decoder.state_dict().items()}
-    ratio = vqvae.config.ratio[0]
-
-    def batch_at(step: int) -> tuple[Tensor, Tensor]:
-        draw = random.Random(f"{run.seed} decoder {step}")
-        clips, codes = sources[step % len(sources)]
-        length = min(_SHARPENED_CODES, codes.shape[1])
-        latents, windows = [], []
-        for _ in range(max(2, run.scale.vqvae_clips // 3) * _SHARPENED_CODES // length):
-            clip, start = draw.randrange(len(codes)), draw.randint(0, codes.shape[1] - length)
-            windows.append(codes[clip, start : start + length])
-            latents.append(clips.latents[clip, :, ratio * start : ratio * (start + length)])
-        return torch.stack(latents).float(), torch.stack(windows)
-
-    run.fit(
-        "decoder",
-        model,
-        batch_at,
-        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
-        learning_rate=4e-4,
-        betas=(0.5, 0.95),
-    )
-    for name, value in vqvae.decoder.state_dict().items():
-        value.copy_(soft[name].lerp(value, _SHARPNESS))
-
-
-def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, clips: LatentClips) -> STDiT3:
+def train_dit(
+    run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder, sources: Mapping[str, LatentClips]
+) -> STDiT3:
     """Latents from noise, text and the condition of codes (2.2, 2.3).
 
     The paper trains on the coarser codes alone. Here a batch has those of any of `vqvaes`: in so short a training, the
     coarser alone teach too little of what a drafted detail looks like.
     """
-    torch.manual_seed(run.seed)
-    model = STDiT3(run.config.dit, run.config.injection).to(run.device)
+    if not run.learns("dit"):
+        return cast(STDiT3, run.kept("dit"))
+    model = cast(STDiT3, run.begin("dit", lambda: STDiT3(run.config.dit, run.config.injection)))
+    clips = sources["clips"]
     conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
-    if model.linear_estimate is not None:
+    if model.linear_estimate is not None and not run.goes_on("dit"):
         few = slice(_STATISTICS_CLIPS)
         model.linear_estimate.set_statistics(
             torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
@@ -286,7 +292,7 @@ def train_dit(run: Run, vqvaes: Sequence[LatentVQVAE], text_encoder: TextEncoder
         model,
         batch_at,
         lambda batch: dit.loss(model, batch[0], batch[1], batch[2], batch[3], dit.DIORAMA_DIT),
-        learning_rate=8e-4,
+        learning_rate=run.rate("dit", 8e-4),
         weight_decay=0.01,
     )
     return model
@@ -312,8 +318,9 @@ def make_pictures(run: Run) -> tuple[Tensor, Tensor]:
 
 def train_classifier(run: Run) -> AttributeClassifier:
     """The reader of frames that measures how well a video shows its prompt."""
-    torch.manual_seed(run.seed)
-    model = AttributeClassifier(classifier.VISIBLE).to(run.device)
+    if not run.learns("classifier"):
+        return cast(AttributeClassifier, run.kept("classifier"))
+    model = cast(AttributeClassifier, run.begin("classifier", lambda: AttributeClassifier(classifier.VISIBLE)))
     if run.finished("classifier") is None:
         pictures, values = make_pictures(run)
 
@@ -327,7 +334,7 @@ def train_classifier(run: Run) -> AttributeClassifier:
         model,
         batch_at,
         lambda batch: classifier.loss(model, batch[0], batch[1]),
-        learning_rate=2e-3,
+        learning_rate=run.rate("classifier", 2e-3),
         weight_decay=0.01,
     )
     return model

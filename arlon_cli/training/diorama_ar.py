@@ -1,9 +1,10 @@
 """The recipe's drafts: the AR Transformer, guidance taught to it, and the ranker of what it drafts."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +16,19 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
-from arlon_cli.training.clips import BATCHES, CodeBatch, LatentClips, code_batches
+from arlon_cli.training.clips import BATCHES, CodeBatch, CodedClips, code_batches
 from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
-
-CodedClips = tuple[LatentClips, Tensor]
-"""Clips with their codes (N, T, h, w)"""
 
 RankerBatch = tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]
 """Text with its mask, what it tells, codes of frames, and what these show: what `ranker_loss` wants"""
 
 
-def train_drafts(
-    run: Run, text_encoder: TextEncoder, clips: CodedClips, starts: CodedClips, changes: CodedClips
-) -> ARTransformer:
+def train_drafts(run: Run, text_encoder: TextEncoder, clips: Mapping[str, CodedClips]) -> ARTransformer:
     """The AR Transformer, with the text encoder that it reads, to its last lesson."""
-    batch_at = ar_batches(run, clips, starts, changes)
+    if not run.learns("ar"):
+        return cast(ARTransformer, run.kept("ar"))
+    batch_at = ar_batches(run, clips["clips"], clips["starts"], clips["changes"])
     return distill_guidance(run, text_encoder, train_ar(run, text_encoder, batch_at), batch_at)
 
 
@@ -77,17 +75,16 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
 
 
 def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch]) -> ARTransformer:
-    """Codes from text, with the text encoder that it reads, which learns on."""
-    torch.manual_seed(run.seed)
-    transformer = ARTransformer(run.config.ar)
+    """Codes from text; the text encoder that it reads learns on with it, where it is to be trained at all."""
+    transformer = cast(ARTransformer, run.begin("ar", lambda: ARTransformer(run.config.ar)))
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
-    model.requires_grad_(True)
+    text_encoder.requires_grad_(run.learns("text_encoder"))
     run.fit(
         "ar",
         model,
         batch_at,
         lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, *batch[2:]),
-        learning_rate=1e-3,
+        learning_rate=run.rate("ar", 1e-3),
         weight_decay=0.02,
     )
     return transformer
@@ -120,9 +117,11 @@ def _guidance_loss(
 
 def train_ranker(run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, sources: Sequence[CodedClips]) -> DraftRanker:
     """What tells the frames of codes that show their prompts."""
-    torch.manual_seed(run.seed)
-    assert run.config.ranker is not None
-    ranker = DraftRanker(run.config.ranker).to(run.device)
+    if not run.learns("ranker"):
+        return cast(DraftRanker, run.kept("ranker"))
+    config = run.config.ranker
+    assert config is not None
+    ranker = cast(DraftRanker, run.begin("ranker", lambda: DraftRanker(config)))
     frames, values = (
         torch.cat(parts)
         for parts in zip(*(read_frames(codes, clips, _frames_per_code(run)) for clips, codes in sources), strict=True)
@@ -140,7 +139,7 @@ def train_ranker(run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, sources
         ranker,
         batch_at,
         lambda batch: ranker_loss(ranker, fine, *batch),
-        learning_rate=1e-3,
+        learning_rate=run.rate("ranker", 1e-3),
         weight_decay=0.05,
     )
     return ranker

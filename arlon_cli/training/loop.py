@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, warm-up and cosine, gradient clipping, EMA, JSON-lines metrics, exact resume.
+"""The one training loop: warm-up and cosine, gradient clipping, EMA, JSON-lines metrics, exact resume.
 
 Every step is one or several micro-batches, each with random numbers of its own from (seed, its number) alone. So a run
 that was stopped and resumed gives the weights of an uninterrupted one, bit for bit on the same machine, and several
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arlon_cli.errors import CheckpointError
+from arlon_cli.training.optimizer import Optimizer
 from arlon_cli.training.processes import ALONE, Processes
 
 Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
@@ -29,7 +30,10 @@ Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Optimizer and schedule; the learning rate falls along a cosine to `final_rate` of its peak."""
+    """Optimizer and schedule; learning rates fall along a cosine to `final_rate` of their peaks.
+
+    `matrix_rate` is that of Muon for matrices, which AdamW steps too where it is None.
+    """
 
     learning_rate: float
     betas: tuple[float, float]
@@ -40,6 +44,7 @@ class LoopSettings:
     ema_decay: float
     save_seconds: float
     seed: int
+    matrix_rate: float | None = None
 
     @classmethod
     def usual(
@@ -49,6 +54,7 @@ class LoopSettings:
         num_steps: int,
         seed: int,
         betas: tuple[float, float] = (0.9, 0.99),
+        matrix_rate: float | None = None,
     ) -> Self:
         """What all parts are trained with."""
         return cls(
@@ -61,6 +67,7 @@ class LoopSettings:
             ema_decay=max(0.9, 1 - 10 / num_steps),  # about the last tenth of the run
             save_seconds=120,
             seed=seed,
+            matrix_rate=matrix_rate,
         )
 
 
@@ -103,8 +110,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.safetensors"
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    optimizer = Optimizer(
+        parameters.values(),
+        learning_rate=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        matrix_rate=settings.matrix_rate,
     )
     average = {name: p.detach().clone() for name, p in parameters.items()}
     step, metrics = 0, {}
@@ -120,9 +131,7 @@ def train(
         _drop_lost_steps(metrics_file, step)
     with metrics_file.open("a") as log:
         while step < num_steps:
-            rate = _rate(step, num_steps, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            share = _rate_share(step, num_steps, settings)
             found: list[dict[str, Tensor]] = []
             for index in (step * micro_batches + number for number in own):
                 _seed(settings, index)
@@ -134,8 +143,8 @@ def train(
             processes.average_gradients(list(parameters.values()))
             norm = nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
             if torch.isfinite(norm):  # a rare overflow costs one step, not the run
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+                optimizer.step(share)
+            optimizer.zero_grad()
             if after_step is not None:
                 if micro_batches > 1:  # all processes alike, whichever micro-batch was their last
                     _seed(settings, step * micro_batches)
@@ -147,7 +156,11 @@ def train(
             if step % 20 == 0 or step in (1, num_steps) or stopping:
                 metrics = _means(found, processes)
                 metrics = {"loss": metrics.pop("loss"), "grad_norm": norm.item()} | metrics
-                print(json.dumps({"step": step, "of": num_steps, "rate": rate} | metrics), file=log, flush=True)
+                print(
+                    json.dumps({"step": step, "of": num_steps, "rate": share * settings.learning_rate} | metrics),
+                    file=log,
+                    flush=True,
+                )
                 if on_step is not None:
                     on_step(step, metrics)
             if main and (stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds):
@@ -191,17 +204,18 @@ def _kept(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
-def _rate(step: int, num_steps: int, settings: LoopSettings) -> float:
+def _rate_share(step: int, num_steps: int, settings: LoopSettings) -> float:
+    """Of the peak rates, at a step."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, num_steps)))
-    return settings.learning_rate * warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
+    return warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
 
 def _save(
     file: Path,
     step: int,
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor],
     extra: Callable[[], Mapping[str, Tensor]] | None,
@@ -209,7 +223,7 @@ def _save(
     tensors = {f"module.{name}": t for name, t in _kept(module).items()}
     tensors |= {f"average.{name}": t for name, t in average.items()}
     for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
+        for key, value in optimizer.state(parameter).items():
             tensors[f"optimizer.{key}.{name}"] = value
     if extra is not None:
         tensors |= {f"extra.{name}": t for name, t in extra().items()}
@@ -222,7 +236,7 @@ def _save(
 def _load(
     file: Path,
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     parameters: dict[str, nn.Parameter],
     average: dict[str, Tensor],
     load_extra: Callable[[dict[str, Tensor]], None] | None,
@@ -244,7 +258,7 @@ def _load(
     for key, value in groups["optimizer"].items():
         entry, name = key.split(".", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
+        optimizer.state(parameter)[entry] = value if entry == "step" else value.to(parameter.device)
     if load_extra is not None and groups["extra"]:
         load_extra(groups["extra"])
     return step

@@ -45,6 +45,7 @@ class Plan:
     batch_at: Callable[[int], Any]
     loss: Loss
     weight_decay: float
+    matrix_rate: float | None = None
     loop: dict[str, Any] = field(default_factory=dict)
     finish: Callable[[], None] = lambda: None
 
@@ -99,7 +100,9 @@ def train_part(
         plan.module,
         plan.batch_at,
         plan.loss,
-        LoopSettings.usual(settings.learning_rate, plan.weight_decay, settings.num_steps, settings.seed),
+        LoopSettings.usual(
+            settings.learning_rate, plan.weight_decay, settings.num_steps, settings.seed, matrix_rate=plan.matrix_rate
+        ),
         num_steps=settings.num_steps,
         folder=folder,
         precision=precision,
@@ -129,7 +132,7 @@ def _report(on_event: Callable[[str], None], step: int, of: int, metrics: dict[s
 
 
 def _plan_vae(work: Work, pieces: Sequence[Piece]) -> Plan:
-    """Squares of users' frames, as the diorama's VAE learns them."""
+    """Squares of users' frames, as the diorama's VAE learns them: one that learns on is held where others know it."""
     config = work.config.video_vae
     assert isinstance(config, VideoVAEConfig)
     model = cast(VideoVAE, work.module(lambda: VideoVAE(config)))
@@ -153,8 +156,14 @@ def _plan_vae(work: Work, pieces: Sequence[Piece]) -> Plan:
 
     if work.fresh:
         model.init_from_patches(_alike(batch_at(index) for index in range(_STATISTICS_BATCHES)))
+    held = None if work.fresh else deepcopy(model).eval().requires_grad_(False)
     return Plan(
-        model, batch_at, lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE), weight_decay=0.0, finish=finish
+        model,
+        batch_at,
+        lambda pixels: vae.vae_loss(model, pixels, vae.DIORAMA_VAE, held=held),
+        weight_decay=0.0,
+        matrix_rate=vae.MATRIX_RATE * work.settings.learning_rate,
+        finish=finish,
     )
 
 

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.presets import DIORAMA
+from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
+from arlon_cli.training.start import RATE_ON, starting_part
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,11 @@ def scale_of(device: torch.device) -> Scale:
 
 @dataclass
 class Run:
-    """What the stages share."""
+    """What the stages share: `parts` are to be trained, from those of `start` if there is one."""
 
     folder: Path
+    parts: frozenset[str]
+    start: Checkpoint | None
     config: ModelConfig
     scale: Scale
     device: torch.device
@@ -96,6 +100,28 @@ class Run:
     budget: Budget
     on_event: Callable[[str], None]
     stop: Callable[[], bool]
+
+    def learns(self, *parts: str) -> bool:
+        """Whether one of these parts is to be trained."""
+        return not self.parts.isdisjoint(parts)
+
+    def goes_on(self, part: str) -> bool:
+        """Whether a part begins as another run left it."""
+        return self.start is not None and self.start.has(part)
+
+    def kept(self, part: str) -> nn.Module:
+        """A part that stays as it is. Raises CheckpointError where `start` has none."""
+        assert self.start is not None
+        return self.start.load(part, self.device, torch.float32)
+
+    def begin(self, part: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """A part to be trained, that of `start` or a new one."""
+        torch.manual_seed(self.seed)
+        return starting_part(part, self.start if self.goes_on(part) else None, make).to(self.device)
+
+    def rate(self, part: str, learning_rate: float) -> float:
+        """The peak learning rate of a part: a new one's, or less for one that learns on."""
+        return learning_rate * RATE_ON if self.goes_on(part) else learning_rate
 
     def finished(self, stage: str) -> dict[str, Tensor] | None:
         """The weights of a stage that is done."""
@@ -137,6 +163,7 @@ class Run:
         learning_rate: float,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.99),
+        matrix_rate: float | None = None,
         **loop: Any,
     ) -> None:
         """Train `module` for as long as planned, or load what an earlier run left; it is frozen afterwards."""
@@ -148,7 +175,7 @@ class Run:
                     module,
                     batch_at,
                     loss,
-                    LoopSettings.usual(learning_rate, weight_decay, num_steps, self.seed, betas),
+                    LoopSettings.usual(learning_rate, weight_decay, num_steps, self.seed, betas, matrix_rate),
                     num_steps=num_steps,
                     folder=self.folder / stage,
                     precision=self.precision,

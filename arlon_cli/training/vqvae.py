@@ -156,6 +156,18 @@ def vqvae_loss(
     return mse + commitment_weight * commitment, detached, embedded.detach()
 
 
+def decoder_loss(vqvae: LatentVQVAE, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean square error of F of the codes of latents (B, C, T, H, W), relative to the latents' variance.
+
+    What decodes is all that learns from it: codes that others know stay as they are.
+    """
+    with torch.no_grad():
+        codes = vqvae.encode(latents)
+    condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
+    mse = F.mse_loss(condition, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
+    return mse, {"mse": mse.detach()}
+
+
 def k_means(vectors: Tensor, num_centres: int, iterations: int) -> Tensor:
     """Centres (K, D) of vectors (N, D): a k-means++ start, then Lloyd's iterations. With N < K some centres repeat."""
     squares = vectors.square().sum(1)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.errors import CheckpointError, InputError
-from arlon_cli.models.blank import blank
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -23,6 +22,7 @@ from arlon_cli.storage.dataset import Source
 from arlon_cli.training.buckets import Buckets, Window
 from arlon_cli.training.prepared import Encoding, Piece, Prepared, Size, codes_key, text_key
 from arlon_cli.training.processes import Processes
+from arlon_cli.training.start import RATE_ON, check_same_run, starting_part
 
 _LEARNS_FROM = {
     "video_vae": (),
@@ -65,11 +65,11 @@ def default_batch(part: str, config: ModelConfig) -> int:
 
 
 def default_rate(part: str, config: ModelConfig, fresh: bool) -> float:
-    """The peak learning rate: the paper's for the DiT at its scale, a fifth of a new part's for one that learns on."""
+    """The peak learning rate: the paper's for the DiT at its scale, less than a new part's for one that learns on."""
     if config.published is not None:
         return {"dit": 2e-5, "ar": 1e-4}.get(part, 2e-4)
     rate = {"video_vae": 4e-4, "ar": 1e-3, "dit": 8e-4}.get(part, 5e-4)
-    return rate if fresh else rate / 5
+    return rate if fresh else RATE_ON * rate
 
 
 def is_fresh(part: str, checkpoint: Checkpoint, from_scratch: bool) -> bool:
@@ -178,14 +178,9 @@ class Work:
         return latents[:, window.start : window.start + window.length].float()
 
     def module(self, make: Callable[[], nn.Module]) -> nn.Module:
-        """The part to be trained, new or the checkpoint's; parameters that stay as they are take no gradient."""
-        part = self.settings.part
+        """The part to be trained, new or the checkpoint's."""
         torch.manual_seed(self.settings.seed)
-        module = make() if self.fresh else self.checkpoint.load(part, "cpu", torch.float32)
-        with blank():
-            learns = {name for name, parameter in make().named_parameters() if parameter.requires_grad}
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name in learns)
+        module = starting_part(self.settings.part, None if self.fresh else self.checkpoint, make)
         return module.to(self.device)
 
 
@@ -222,19 +217,13 @@ def check_run(file: Path, work: Work, pieces: Sequence[Piece]) -> None:
     """Note what the run is, or see that it is the one that began in the folder. Raises InputError."""
     part = work.settings.part
     data = json.dumps([dataclasses.astuple(piece) for piece in pieces]).encode()
-    run = json.loads(json.dumps(dataclasses.asdict(work.settings)))
+    run = dataclasses.asdict(work.settings)
     run["model"] = {p: work.checkpoint.part_digest(p) for p in (part, *_LEARNS_FROM[part])}
     run["data"] = hashlib.sha256(data).hexdigest()
-    if file.exists():
-        began = json.loads(file.read_text(encoding="utf-8"))
-        if differing := [name for name in run if run[name] != began.get(name)]:
-            raise InputError(
-                f"The run in {file.parent} began with another {' and '.join(differing)}; "
-                "go on with the same, or name another folder."
-            )
+    stated = check_same_run(file, run)
     work.processes.wait()
     if work.processes.rank == 0:
-        file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        file.write_text(stated, encoding="utf-8")
 
 
 def as_pixels(frames: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from arlon_cli.cli.app import run
+from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.training import diorama as recipe
 
 
 def test_prints_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(
         folder: Path,
@@ -22,8 +23,11 @@ def test_prints_the_checkpoint(
         seed: int,
         on_event: Callable[[str], None],
         stop: object,
+        start: Checkpoint | None,
+        parts: Sequence[str],
     ) -> Path:
         on_event(f"{minutes:g} minutes on {device} in {precision} from {seed}")
+        on_event(f"{start and start.folder.name}: {', '.join(parts)}")
         return folder / "checkpoint"
 
     monkeypatch.setattr(recipe, "train_diorama", train)
@@ -48,7 +52,10 @@ def test_prints_the_checkpoint(
     )
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'checkpoint'}\n"
-    assert err == "5 minutes on cpu in torch.float32 from 2\n"
+    assert err == "5 minutes on cpu in torch.float32 from 2\nNone: \n"
+    command = ["train", "diorama", "--from", str(tiny_checkpoint), "--part", "ar", "--part", "dit", "-o", str(tmp_path)]
+    assert run([*command, "--device", "cpu", "--dtype", "bfloat16"]) == 0
+    assert capsys.readouterr().err == f"120 minutes on cpu in torch.bfloat16 from 0\n{tiny_checkpoint.name}: ar, dit\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -147,6 +154,27 @@ def test_wrong_use_is_one_line_and_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert trained("dit", videos, tiny_checkpoint, here / "run", *more) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--part", "ar"], "--part trains some parts of a model, which `--from MODEL` names"),
+        (["--from", "diorama", "--part", "eyes"], "There is no part eyes to train; there are text_encoder,"),
+        (["--from", "opensora-v1.2"], "is made of published weights"),
+        (["--from", "nowhere"], "no weights for 'nowhere'"),
+        (["--minutes", "0"], "--minutes is 0.0; it is a positive number"),
+    ],
+)
+def test_no_recipe_of_the_dioramas_is_one_line_and_2(
+    more: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "diorama", "-o", "run", *more]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err

@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from arlon_cli.config import ModelConfig
+from arlon_cli.errors import InputError
 from arlon_cli.storage.checkpoint import PARTS, Checkpoint
 from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
@@ -36,7 +39,13 @@ SMALL = Scale(
 )
 
 
-def train(folder: Path, config: ModelConfig, stop_after: float = math.inf) -> Path:
+def train(
+    folder: Path,
+    config: ModelConfig,
+    stop_after: float = math.inf,
+    start: Checkpoint | None = None,
+    parts: Collection[str] = (),
+) -> Path:
     """Train each part for six steps; stop when that many steps were made."""
     folder.mkdir(exist_ok=True)
     plan = {"minutes": 1, "spent": {}, "steps": dict.fromkeys(SHARES, 6)}
@@ -53,27 +62,41 @@ def train(folder: Path, config: ModelConfig, stop_after: float = math.inf) -> Pa
         stop=lambda: next(steps) >= stop_after,
         config=config,
         scale=SMALL,
+        start=start,
+        parts=parts,
     )
 
 
-@pytest.mark.slow
-def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, tiny_config: ModelConfig) -> None:
-    config = replace(
+@pytest.fixture
+def config(tiny_config: ModelConfig) -> ModelConfig:
+    """A tiny model whose text encoder takes captions of dioramas whole."""
+    return replace(
         tiny_config,
         text_encoder=replace(tiny_config.text_encoder, vocab_size=1536, max_tokens=80),
         ar=replace(tiny_config.ar, max_text_tokens=80),
         dit=replace(tiny_config.dit, model_max_length=80),
     )
+
+
+def differing(one: Checkpoint, other: Checkpoint) -> dict[str, set[str]]:
+    """The names of the tensors in which two checkpoints differ, by part."""
+    names: dict[str, set[str]] = {}
+    for part in PARTS:
+        tensors = other.tensors(part)
+        assert one.tensors(part).keys() == tensors.keys()
+        if found := {name for name, value in one.tensors(part).items() if not torch.equal(value, tensors[name])}:
+            names[part] = found
+    return names
+
+
+@pytest.mark.slow
+def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, config: ModelConfig) -> None:
     whole = train(tmp_path / "whole", config)
     for _ in range(3):
         with pytest.raises(Interrupted):
             train(tmp_path / "parts", config, stop_after=11)
     resumed = train(tmp_path / "parts", config)
-    for part in PARTS:
-        tensors = Checkpoint(resumed).tensors(part)
-        assert tensors.keys() == Checkpoint(whole).tensors(part).keys()
-        for name, value in Checkpoint(whole).tensors(part).items():
-            assert torch.equal(value, tensors[name]), f"{part} {name}"
+    assert differing(Checkpoint(whole), Checkpoint(resumed)) == {}
     soft, sharp = (
         load_file(tmp_path / "whole" / stage / "trained.safetensors") for stage in ("latent_vqvae", "decoder")
     )
@@ -83,3 +106,39 @@ def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, tiny_confi
             torch.testing.assert_close(value, 0.25 * soft[name] + 0.75 * sharp[name])
     sheets = sorted(file.stem for file in (tmp_path / "parts" / "samples").glob("*.png"))
     assert sheets == ["ar", "decoder", "dit", "latent_vqvae", "latent_vqvae_coarse", "video_vae"]
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_on_in_all_of_its_parts(tmp_path: Path, config: ModelConfig) -> None:
+    start = Checkpoint(train(tmp_path / "first", config))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "second", config, stop_after=20, start=start)
+    second = Checkpoint(train(tmp_path / "second", config, start=start))
+    changed = differing(start, second)
+    assert changed.keys() == set(PARTS)
+    for part in ("latent_vqvae", "latent_vqvae_coarse"):  # whose codes others know
+        assert {name.split(".")[0] for name in changed[part]} == {"decoder"}
+    assert not changed["video_vae"] & {"shift", "scale"}
+    with pytest.raises(InputError, match="began with another start"):
+        train(tmp_path / "second", config)
+
+
+@pytest.mark.slow
+def test_parts_that_are_not_named_stay_as_they_are(tmp_path: Path, config: ModelConfig) -> None:
+    start = Checkpoint(train(tmp_path / "first", config))
+    for parts in (["video_vae"], ["latent_vqvae"], ["ar", "ranker"], ["dit", "classifier"]):
+        run = Checkpoint(train(tmp_path / parts[0], config, start=start, parts=parts))
+        assert differing(start, run).keys() == set(parts)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, tiny_checkpoint: Path, tiny_arlon: Path) -> None:
+    start = Checkpoint(tiny_checkpoint)
+    with pytest.raises(InputError, match="name a model to start from"):
+        train(tmp_path / "run", start.config, parts=["ar"])
+    with pytest.raises(InputError, match="no part eyes to train; there are text_encoder, video_vae"):
+        train(tmp_path / "run", start.config, start=start, parts=["eyes", "ar"])
+    with pytest.raises(InputError, match="published weights"):
+        train(tmp_path / "run", start.config, start=Checkpoint(tiny_arlon))
+    shutil.copytree(tiny_checkpoint, tmp_path / "own" / "checkpoint")
+    with pytest.raises(InputError, match="another folder"):
+        train(tmp_path / "own", start.config, start=Checkpoint(tmp_path / "own" / "checkpoint"))

@@ -54,11 +54,13 @@ def run(
     return module, trained
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    _, whole = run(tmp_path / "whole", 30)
-    _, interrupted = run(tmp_path / "parts", 30, stop_after=11)
+@pytest.mark.parametrize("matrix_rate", [None, 2e-2])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, matrix_rate: float | None) -> None:
+    settings = replace(SETTINGS, matrix_rate=matrix_rate)
+    _, whole = run(tmp_path / "whole", 30, settings=settings)
+    _, interrupted = run(tmp_path / "parts", 30, stop_after=11, settings=settings)
     assert interrupted is None
-    _, resumed = run(tmp_path / "parts", 30)
+    _, resumed = run(tmp_path / "parts", 30, settings=settings)
     assert whole is not None and resumed is not None
     for name, value in whole.weights.items():
         assert torch.equal(value, resumed.weights[name])

@@ -1,5 +1,6 @@
 """Training the video VAE: one batch is learnt, and the statistics are those of all batches."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,46 @@ def test_motion_counts() -> None:
     (counted, metrics), (without, _) = found
     assert metrics["motion"] > 0
     assert (counted - without).item() == pytest.approx(DIORAMA_VAE.motion_weight * metrics["motion"].item(), rel=1e-3)
+
+
+def test_squares_count_by_scene() -> None:
+    torch.manual_seed(0)
+    vae, pixels = VideoVAE(CONFIG), torch.cat([smooth_pixels(0), 0.1 * smooth_pixels(1)])
+    losses = {}
+    for crops in (1, 2, 4):
+        torch.manual_seed(1)
+        loss, metrics = vae_loss(vae, pixels, DIORAMA_VAE, crops=crops)
+        losses[crops] = loss.item()
+        torch.manual_seed(1)
+        mean, logvar = vae.posterior(pixels)
+        error = vae.reconstruct(mean + (0.5 * logvar).exp() * torch.randn_like(mean)) - pixels
+        scenes = [10 * torch.log10(4 / scene.square().mean()) for scene in error.split(crops)]
+        assert metrics["psnr"].item() == pytest.approx(torch.stack(scenes).mean().item(), rel=1e-4)
+    assert losses[1] < losses[2] < losses[4]  # a mean of logarithms is below the logarithm of the mean
+
+
+def test_latents_are_held_where_they_were() -> None:
+    torch.manual_seed(0)
+    vae, pixels = VideoVAE(CONFIG), smooth_pixels(0)
+    vae.init_from_patches(pixels)
+    vae.set_statistics(*latent_statistics(vae, [pixels]))
+    moved = []
+    for settings in (DIORAMA_VAE, replace(DIORAMA_VAE, hold_weight=0.0)):
+        torch.manual_seed(1)
+        learner = deepcopy(vae)
+        optimizer = torch.optim.AdamW(learner.parameters(), lr=4e-3)
+        for step in range(30):
+            loss, metrics = vae_loss(learner, pixels, settings, held=vae)
+            if step == 0:
+                assert metrics["moved"] == 0
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        moved.append(vae_loss(learner, pixels, settings, held=vae)[1]["moved"].item())
+        shift = (learner.encode(pixels) - vae.encode(pixels)).square().mean(dim=(0, 2, 3, 4))
+        spread = vae.encode(pixels).var(dim=(0, 2, 3, 4), unbiased=False)
+        assert moved[-1] == pytest.approx((shift / spread).mean().item(), rel=1e-3)
+    assert moved[0] < 0.5 * moved[1]
 
 
 def test_autocast_to_bfloat16_stays_near() -> None:
