@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,10 +156,12 @@ def write_video(path: Path, *, num_frames: int, width: int, height: int, fps: fl
         writer.write(frames)
 
 
-@pytest.fixture(autouse=True)
-def paint_here(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def paint_here() -> Iterator[None]:
     """A few small pictures are not worth starting processes for."""
-    monkeypatch.setattr(painting, "PROCESSES", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painting, "PROCESSES", 0)
+        yield
 
 
 @pytest.fixture(scope="session")

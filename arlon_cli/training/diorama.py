@@ -72,8 +72,6 @@ _LEARNS = {
 """Which parts learn from what a stage makes, or in it, where it has not the name of its part"""
 
 _VAE_RATE = 4e-4
-_PATCH_SCENES = 160  # whose patches the video VAE starts from
-_STATISTICS_SCENES = 64  # whose latents tell how far they spread
 _FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
@@ -227,7 +225,7 @@ def train_video_vae(run: Run) -> VideoVAE:
         return pixel_batch(crops, run.seed, step, run.device)
 
     if held is None and not run.begun("video_vae"):
-        model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, _PATCH_SCENES // crops.scenes + 1)]))
+        model.init_from_patches(torch.cat([batch_at(-i) for i in range(1, run.scale.patch_scenes // crops.scenes + 1)]))
     run.fit(
         "video_vae",
         model,
@@ -237,7 +235,7 @@ def train_video_vae(run: Run) -> VideoVAE:
         matrix_rate=vae.MATRIX_RATE * _VAE_RATE,
     )
     if held is None:
-        batches = (batch_at(-i) for i in range(1, _STATISTICS_SCENES // crops.scenes + 1))
+        batches = (batch_at(-i) for i in range(1, run.scale.statistics_scenes // crops.scenes + 1))
         model.set_statistics(*vae.latent_statistics(model, batches))
     return model
 

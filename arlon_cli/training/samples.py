@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -66,18 +67,24 @@ class Samples:
         clips = iter(made)
         self._compare("dit", lambda latents: next(clips))
 
-    def _compare(self, name: str, change: Callable[[Tensor], Tensor]) -> None:
-        """Decode what `change` makes of each family's latents, beside the frames that they came from."""
+    @cached_property
+    def _clips(self) -> list[tuple[Tensor, Tensor]]:
+        """Each family's frames (T, 3, H, W) uint8 and latents (1, C, t, h, w)."""
         device = next(self.vae.parameters()).device
         num_frames = VideoVAE.temporal_ratio * self.config.segments.num_latents
-        rows = []
+        clips = []
         for row in range(len(FAMILIES)):
             pixels = render([self._scene(row)], torch.arange(num_frames), self.config.height, device)[0]
-            latents = self.vae.encode((pixels * 2 - 1).transpose(0, 1)[None])
-            decoded = (self.vae.decode(change(latents))[0].transpose(0, 1).float() + 1) / 2
-            shown = torch.linspace(0, num_frames - 1, _SHOWN).long()
-            frames = torch.cat([pixels[shown], decoded[shown]])
-            rows.append((frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+            clips.append((_as_bytes(pixels), self.vae.encode((pixels * 2 - 1).transpose(0, 1)[None])))
+        return clips
+
+    def _compare(self, name: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Decode what `change` makes of each family's latents, beside the frames that they came from."""
+        rows = []
+        for frames, latents in self._clips:
+            decoded = _as_bytes((self.vae.decode(change(latents))[0].transpose(0, 1).float() + 1) / 2)
+            shown = torch.linspace(0, len(frames) - 1, _SHOWN).long()
+            rows.append(torch.cat([frames[shown], decoded[shown]]).permute(0, 2, 3, 1).cpu().numpy())
         self.folder.mkdir(parents=True, exist_ok=True)
         write_sheet(rows, self.folder / f"{name}.png")
 
@@ -101,3 +108,8 @@ class Samples:
 
     def _caption(self, row: int) -> str:
         return caption(self._scene(row), 0, row)
+
+
+def _as_bytes(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1] as uint8."""
+    return (pixels.clamp(0, 1) * 255).round().byte()

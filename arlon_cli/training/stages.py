@@ -24,6 +24,7 @@ from arlon_cli.training.start import RATE_ON, starting_part
 class Scale:
     """How much of what is made at a time, by device.
 
+    The video VAE starts from patches of `patch_scenes`, and its latents' statistics are those of `statistics_scenes`.
     `ar_frames`, `ranked_frames` and `dit_frames` are code and latent frames a step.
 
     `clips` are of whole scenes, `starts` of a draft's first code frame, `changes` of a change of state after a code
@@ -31,6 +32,8 @@ class Scale:
     """
 
     crops: PixelCrops
+    patch_scenes: int
+    statistics_scenes: int
     clips: ClipKind
     most_clips: int
     starts: ClipKind
@@ -48,6 +51,8 @@ class Scale:
 
 CPU = Scale(
     PixelCrops(scenes=2, crops=4, size=64, num_frames=16, image_size=DIORAMA.height),
+    patch_scenes=160,
+    statistics_scenes=64,
     clips=ClipKind(160, 160),
     most_clips=4096,
     starts=ClipKind(160, 8),
@@ -64,6 +69,8 @@ CPU = Scale(
 )
 GPU = Scale(
     PixelCrops(scenes=4, crops=16, size=64, num_frames=16, image_size=DIORAMA.height),
+    patch_scenes=160,
+    statistics_scenes=64,
     clips=ClipKind(256, 256),
     most_clips=16384,
     starts=ClipKind(256, 8),

@@ -23,6 +23,8 @@ from arlon_cli.training.stages import Scale
 
 SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
+    patch_scenes=24,
+    statistics_scenes=8,
     clips=ClipKind(96, 96),
     most_clips=8,
     starts=ClipKind(96, 8),
@@ -67,7 +69,7 @@ def train(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(tiny_config: ModelConfig) -> ModelConfig:
     """A tiny model whose text encoder takes captions of dioramas whole."""
     return replace(
@@ -76,6 +78,12 @@ def config(tiny_config: ModelConfig) -> ModelConfig:
         ar=replace(tiny_config.ar, max_text_tokens=80),
         dit=replace(tiny_config.dit, model_max_length=80),
     )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, config: ModelConfig) -> Path:
+    """The checkpoint of a run that was never stopped."""
+    return train(tmp_path_factory.mktemp("recipe") / "whole", config)
 
 
 def differing(one: Checkpoint, other: Checkpoint) -> dict[str, set[str]]:
@@ -90,16 +98,13 @@ def differing(one: Checkpoint, other: Checkpoint) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, config: ModelConfig) -> None:
-    whole = train(tmp_path / "whole", config)
+def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, config: ModelConfig, whole: Path) -> None:
     for _ in range(3):
         with pytest.raises(Interrupted):
             train(tmp_path / "parts", config, stop_after=11)
     resumed = train(tmp_path / "parts", config)
     assert differing(Checkpoint(whole), Checkpoint(resumed)) == {}
-    soft, sharp = (
-        load_file(tmp_path / "whole" / stage / "trained.safetensors") for stage in ("latent_vqvae", "decoder")
-    )
+    soft, sharp = (load_file(whole.parent / stage / "trained.safetensors") for stage in ("latent_vqvae", "decoder"))
     for name, value in Checkpoint(whole).tensors("latent_vqvae").items():
         if name.startswith("decoder.") and value.dtype == torch.float32:  # matrices are rounded
             assert not torch.equal(soft[name], sharp[name])
@@ -109,8 +114,8 @@ def test_stopped_runs_go_on_and_give_the_same_weights(tmp_path: Path, config: Mo
 
 
 @pytest.mark.slow
-def test_a_model_is_trained_on_in_all_of_its_parts(tmp_path: Path, config: ModelConfig) -> None:
-    start = Checkpoint(train(tmp_path / "first", config))
+def test_a_model_is_trained_on_in_all_of_its_parts(tmp_path: Path, config: ModelConfig, whole: Path) -> None:
+    start = Checkpoint(whole)
     with pytest.raises(Interrupted):
         train(tmp_path / "second", config, stop_after=20, start=start)
     second = Checkpoint(train(tmp_path / "second", config, start=start))
@@ -124,9 +129,9 @@ def test_a_model_is_trained_on_in_all_of_its_parts(tmp_path: Path, config: Model
 
 
 @pytest.mark.slow
-def test_parts_that_are_not_named_stay_as_they_are(tmp_path: Path, config: ModelConfig) -> None:
-    start = Checkpoint(train(tmp_path / "first", config))
-    for parts in (["video_vae"], ["latent_vqvae"], ["ar", "ranker"], ["dit", "classifier"]):
+def test_parts_that_are_not_named_stay_as_they_are(tmp_path: Path, config: ModelConfig, whole: Path) -> None:
+    start = Checkpoint(whole)
+    for parts in (["video_vae"], ["ar", "ranker"], ["latent_vqvae", "dit", "classifier"]):
         run = Checkpoint(train(tmp_path / parts[0], config, start=start, parts=parts))
         assert differing(start, run).keys() == set(parts)
 

@@ -21,6 +21,8 @@ from arlon_cli.training.variants import train_variant, with_injection
 
 SMALL = Scale(
     PixelCrops(scenes=1, crops=2, size=16, num_frames=8, image_size=32),
+    patch_scenes=24,
+    statistics_scenes=8,
     clips=ClipKind(24, 24),
     most_clips=8,
     starts=ClipKind(24, 8),
