@@ -6,6 +6,7 @@ from dataclasses import dataclass
 FPS = 24
 TRANSITION_SECONDS = 1.5
 SHORTEST_CHANGING_CLIP = 48
+USUAL_STATE = 150  # frames of each state, where there are more than two
 HELD_OUT = 1 << 40
 """Scenes from this seed on are never trained on."""
 
@@ -168,7 +169,8 @@ LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
 def sample_scene(seed: int, *, family: str | None = None, num_frames: int, changing: bool | None = None) -> Scene:
     """Draw a scene that depends on the arguments alone.
 
-    Half of them change their state near the middle, or all that can with `changing`, or none if it is False.
+    Half of them change their state near the middle, or all that can with `changing`, or none if it is False; those of
+    more than two states' usual length change again and again.
     """
     draw = random.Random(f"scene {seed}")
     family = family or draw.choice(FAMILIES)
@@ -180,14 +182,19 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int, chang
     if draw.random() < 0.3:
         first["camera"] = "still"
     second = _changed(first, draw.choice(legal["changes"]), draw)
-    first, second = _settled(first), _settled(second)
+    states = [_settled(first), _settled(second)]
     by_chance = draw.random() < 0.5
     changes = by_chance if changing is None else changing
-    if changes and num_frames >= SHORTEST_CHANGING_CLIP and first != second:
-        change = round(num_frames * draw.uniform(0.42, 0.58))
-        spans: tuple[DioramaSpan, ...] = (DioramaSpan(0, change, first), DioramaSpan(change, num_frames, second))
-    else:
-        spans = (DioramaSpan(0, num_frames, first),)
+    if not changes or num_frames < SHORTEST_CHANGING_CLIP or states[0] == states[1]:
+        return Scene(seed, family, num_frames, (DioramaSpan(0, num_frames, states[0]),))
+    count = max(2, round(num_frames / USUAL_STATE))
+    later = random.Random(f"scene {seed} later")
+    while len(states) < count:
+        state = _settled(_changed(states[-1], later.choice(legal["changes"]), later))
+        states += [state] if state != states[-1] else []
+    starts = [round(num_frames * (index + 2 * draw.uniform(0.42, 0.58)) / count) for index in range(count - 1)]
+    bounds = zip([0, *starts], [*starts, num_frames], states, strict=True)
+    spans = tuple(DioramaSpan(start, end, state) for start, end, state in bounds)
     return Scene(seed, family, num_frames, spans)
 
 

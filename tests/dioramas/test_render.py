@@ -1,5 +1,8 @@
 """Dioramas are pure functions of (scene, frame), legal, and alive."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -32,8 +35,6 @@ def test_any_size(size: int) -> None:
 
 
 def test_a_change_shows_only_after_it_begins() -> None:
-    from dataclasses import replace
-
     seen = set()
     for seed in range(200):
         scene = sample_scene(seed, num_frames=96)
@@ -49,15 +50,30 @@ def test_a_change_shows_only_after_it_begins() -> None:
     assert seen == set(FAMILIES)
 
 
-def test_spans_cover_the_clip_with_legal_attributes() -> None:
+@pytest.mark.parametrize(("num_frames", "most"), [(40, 1), (256, 2), (600, 4), (1500, 10)])
+def test_spans_cover_the_clip_with_legal_attributes(num_frames: int, most: int) -> None:
+    counts = set()
     for seed in range(300):
-        scene = sample_scene(seed, num_frames=256)
-        assert scene == sample_scene(seed, num_frames=256)
-        assert scene.spans[0].start == 0 and scene.spans[-1].end == 256
+        scene = sample_scene(seed, num_frames=num_frames)
+        assert scene == sample_scene(seed, num_frames=num_frames)
+        assert scene.spans[0].start == 0 and scene.spans[-1].end == num_frames
+        counts.add(len(scene.spans))
         for span in scene.spans:
             assert span.attributes.keys() == ATTRIBUTES.keys()
             assert all(span.attributes[name] in values for name, values in ATTRIBUTES.items())
             assert not (span.attributes["weather"] == "storm" and span.attributes["state"] == "calm")
-        if len(scene.spans) == 2:
-            assert scene.spans[0].end == scene.spans[1].start
-            assert scene.spans[0].attributes != scene.spans[1].attributes
+        for before, after in pairwise(scene.spans):
+            assert before.end == after.start
+            assert before.attributes != after.attributes
+            assert after.end - after.start > 2 * (after.settled - after.start) or num_frames < 100
+    assert counts == {1, most}
+
+
+def test_of_several_changes_each_shows() -> None:
+    scene = sample_scene(4, family="sailboat", num_frames=600, changing=True)
+    assert len(scene.spans) == 4
+    frames = torch.tensor([span.end - 1 for span in scene.spans])
+    changing = render([scene], frames, size=32)[0]
+    for index, span in enumerate(scene.spans):
+        steady = replace(scene, spans=(replace(span, start=0, end=600),))
+        torch.testing.assert_close(changing[index], render([steady], frames, size=32)[0, index], atol=1e-3, rtol=0)
