@@ -71,6 +71,7 @@ _LEARNS = {
 }
 """Which parts learn from what a stage makes, or in it, where it has not the name of its part"""
 
+_READ_TEXT = {"ar", "ranker", "dit"}
 _VAE_RATE = 4e-4
 _FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
@@ -100,12 +101,7 @@ def train_diorama(
     if start is not None:
         config = start.config
         _check_start(start, folder / "checkpoint")
-    known = [part for part in PARTS if part != "ranker" or config.ranker is not None]
-    wanted = frozenset(parts or known)
-    if unknown := sorted(wanted.difference(known)):
-        raise InputError(f"There is no part {', '.join(unknown)} to train; there are {', '.join(known)}.")
-    if start is None and len(wanted) < len(known):
-        raise InputError("Some parts alone can only be trained where others are: name a model to start from.")
+    wanted = _parts_to_train(parts, config, start)
     folder.mkdir(parents=True, exist_ok=True)
     identity = {"start": None if start is None else start.digest, "parts": sorted(wanted), "seed": seed}
     file = folder / "run.json"
@@ -138,6 +134,19 @@ def _check_start(start: Checkpoint, target: Path) -> None:
         )
     if target.resolve() == start.folder.resolve():
         raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
+
+
+def _parts_to_train(parts: Collection[str], config: ModelConfig, start: Checkpoint | None) -> frozenset[str]:
+    """`parts`, or all that the model has. Raises InputError for those that it has not, or that need others."""
+    known = [part for part in PARTS if part != "ranker" or config.ranker is not None]
+    wanted = frozenset(parts or known)
+    if unknown := sorted(wanted.difference(known)):
+        raise InputError(f"There is no part {', '.join(unknown)} to train; there are {', '.join(known)}.")
+    if start is None and len(wanted) < len(known):
+        raise InputError("Some parts alone can only be trained where others are: name a model to start from.")
+    if "text_encoder" in wanted and (left := sorted(_READ_TEXT.intersection(known) - wanted)):
+        raise InputError(f"Features of a text encoder that learns are new to {', '.join(left)}; train them with it.")
+    return wanted
 
 
 def train_parts(run: Run) -> dict[str, nn.Module]:

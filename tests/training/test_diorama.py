@@ -142,6 +142,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, tiny_checkpoint: Path
         train(tmp_path / "run", start.config, parts=["ar"])
     with pytest.raises(InputError, match="no part eyes to train; there are text_encoder, video_vae"):
         train(tmp_path / "run", start.config, start=start, parts=["eyes", "ar"])
+    with pytest.raises(InputError, match="new to dit, ranker; train them with it"):
+        train(tmp_path / "run", start.config, start=start, parts=["text_encoder", "ar"])
     with pytest.raises(InputError, match="published weights"):
         train(tmp_path / "run", start.config, start=Checkpoint(tiny_arlon))
     shutil.copytree(tiny_checkpoint, tmp_path / "own" / "checkpoint")
