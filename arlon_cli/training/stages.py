@@ -140,12 +140,17 @@ class Run:
         return any((self.folder / stage / name).exists() for name in ("state.safetensors", "trained.safetensors"))
 
     def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
-        """How many steps the stage takes: as many as fit into its share of the budget, settled once."""
+        """How many steps the stage takes: as many as fit into its share of the budget, settled once.
+
+        Raises Interrupted where it was to stop before it knew.
+        """
         if stage not in self.budget.steps:
             seconds = self.budget.allowance(stage)
             numbers = itertools.count()
 
             def step() -> None:
+                if self.stop():
+                    raise Interrupted
                 batch = batch_at(next(numbers))
                 with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
                     value, _ = loss(batch)
