@@ -252,7 +252,7 @@ def train_video_vae(run: Run) -> VideoVAE:
 def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: int, first: int) -> LatentClips:
     """Clips of a kind, painted and encoded once: what all later parts learn from."""
     folder = run.folder / stage
-    if not run.begun("latent_vqvae"):
+    if not any(map(run.begun, _LEARNS[stage])):
         with run.budget.stage(stage):
             write_clips(
                 video_vae,

@@ -5,11 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-_QUINTIC = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # Jordan et al. (2024): brings singular values to between 0.7 and 1.2 in five steps
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # singular values come to between 0.7 and 1.2 (Jordan et al., 2024)
 _ITERATIONS = 5
 _ADAM_RMS = 0.2  # of a usual step of Adam, in units of the learning rate (Liu et al., 2025)
 

@@ -47,6 +47,7 @@ def train(
     stop_after: float = math.inf,
     start: Checkpoint | None = None,
     parts: Collection[str] = (),
+    scale: Scale = SMALL,
 ) -> Path:
     """Train each part for six steps; stop when that many steps were made."""
     folder.mkdir(exist_ok=True)
@@ -63,7 +64,7 @@ def train(
         on_event=lambda message: None,
         stop=lambda: next(steps) >= stop_after,
         config=config,
-        scale=SMALL,
+        scale=scale,
         start=start,
         parts=parts,
     )
@@ -134,6 +135,27 @@ def test_parts_that_are_not_named_stay_as_they_are(tmp_path: Path, config: Model
     for parts in (["video_vae"], ["ar", "ranker"], ["latent_vqvae", "dit", "classifier"]):
         run = Checkpoint(train(tmp_path / parts[0], config, start=start, parts=parts))
         assert differing(start, run).keys() == set(parts)
+
+
+@pytest.mark.slow
+def test_nothing_is_added_to_what_a_part_has_begun_to_learn_from(
+    tmp_path: Path, config: ModelConfig, whole: Path
+) -> None:
+    def dit_stopped(stop_after: int, most_clips: int) -> int:
+        with pytest.raises(Interrupted):
+            train(
+                tmp_path,
+                config,
+                stop_after,
+                start=Checkpoint(whole),
+                parts=["dit"],
+                scale=replace(SMALL, most_clips=most_clips),
+            )
+        return len(list((tmp_path / "clips").glob("*.safetensors")))
+
+    assert dit_stopped(5, most_clips=8) == 1
+    assert (tmp_path / "dit" / "state.safetensors").exists()
+    assert dit_stopped(2, most_clips=16) == 1
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, tiny_checkpoint: Path, tiny_arlon: Path) -> None:
