@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import cast
 
 import torch
@@ -50,6 +51,18 @@ class KVCache:
         end = self.length + new.shape[3]
         self._layers[layer][:, :, :, self.length : end] = new
         return self._layers[layer][:, :, :, :end].unbind(0)
+
+    def repeated(self, times: int) -> "KVCache":
+        """A copy in which each row stands `times` times, one behind the other."""
+        other = copy(self)
+        other.batch = times * self.batch
+        other.tokens, other.text_mask, other.text_mean = (
+            rows.repeat_interleave(times, dim=0) for rows in (self.tokens, self.text_mask, self.text_mean)
+        )
+        if self.step_bias is not None:
+            other.step_bias = self.step_bias.repeat_interleave(times, dim=0)
+        other._layers = [layer.repeat_interleave(times, dim=1) for layer in self._layers]
+        return other
 
 
 class Block(nn.Module):

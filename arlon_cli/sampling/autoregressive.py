@@ -12,7 +12,8 @@ from arlon_cli.config import ARConfig
 from arlon_cli.models.ar_transformer import ARTransformer, KVCache
 from arlon_cli.sampling.hold import Hold
 
-_PASS = 32  # codes that a pass draws at most, all but the first of each frame behind guesses
+_PASS = 32  # codes of a frame that a pass draws at most, all but the first behind guesses
+_PASS_OF_EACH = 8  # the same of each frame, where several are drafted at once
 
 _Text = tuple[Tensor, Tensor]  # features (L, C) and mask (L,) of a prompt
 
@@ -136,8 +137,8 @@ def draft(
                 noise = _gumbel(seed, index, (model.codes_per_frame, ranking.candidates, config.codebook_size))
                 warm = replace(sampler, temperature=ranking.temperature)
                 away = warm.away_from(span.before, ranking.change_guidance)
-                rows = [text for text in away.texts for _ in range(ranking.candidates)]
-                drawn = _draft_frames(model, _start(model, rows, len(seen) + 1), context, ended, True, away, noise)
+                begun = _start(model, away.texts, len(seen) + 1)
+                drawn = _draft_frames(model, begun, context, ended, True, away, noise)
                 frame = drawn[ranking.scores(span, drawn).argmax()]
                 num_seen = config.window_frames  # the cache knows nothing of it
             else:
@@ -189,8 +190,8 @@ def _draft_frames(
 ) -> Tensor:
     """Frames (N, h, w) that may each come behind `context` (t, h, w), drawn by noise (h·w, N, codebook size).
 
-    The first `ended` of the context belong to another prompt. The cache, of N rows for each text of the sampler, holds
-    the context already, unless it is to `restart` with it.
+    The first `ended` of the context belong to another prompt. The cache, of a row for each text of the sampler, holds
+    the context already, unless it is to `restart` with it; N frames want that, and go on in N copies of its rows.
 
     A pass takes the next codes to be as guessed, and draws each of them: those up to the first that comes out otherwise
     are what one pass a code would give, since the noise of each is settled. The others are the next guesses: what they
@@ -206,9 +207,11 @@ def _draft_frames(
     while known < count:
         if restart:
             guessed, restart = codes[:, :0], False
-            logits = model.prefill(context, cache, ended).unsqueeze(1)
+            logits = model.prefill(context, cache, ended).unsqueeze(1).repeat_interleave(num_frames, dim=0)
+            cache = cache if num_frames == 1 else cache.repeated(num_frames)
         else:
-            guessed = codes[:, known : min(known + max(1, _PASS // num_frames), count) - 1]
+            length = _PASS if num_frames == 1 else _PASS_OF_EACH
+            guessed = codes[:, known : min(known + length, count) - 1]
             tokens = torch.cat([behind, guessed], dim=1).repeat(len(sampler.texts), 1)
             logits = model.step(tokens, cache)[:, behind.shape[1] - 1 :]
         stop = known + guessed.shape[1] + 1

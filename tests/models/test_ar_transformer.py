@@ -140,6 +140,20 @@ def test_rows_may_have_tokens_of_their_own(model: ARTransformer, text: Tensor, c
     torch.testing.assert_close(torch.cat(logits, 1), whole[:, 1:], atol=1e-5, rtol=1e-4)
 
 
+def test_repeated_rows_go_on_as_each_would_alone(model: ARTransformer, text: Tensor, codes: Tensor) -> None:
+    with torch.no_grad():
+        cache = model.prefill_text(text, TEXT_MASK, 4)
+        model.prefill(codes[0, :2], cache)
+        tokens = torch.randint(0, 8, (6, 3), generator=torch.Generator().manual_seed(0))
+        repeated = cache.repeated(3)
+        together = model.step(tokens, repeated).view(2, 3, 3, -1)
+        for number in range(3):
+            alone = model.step(tokens.view(2, 3, 3)[:, number], cache)
+            torch.testing.assert_close(together[:, number], alone, atol=1e-5, rtol=1e-4)
+            cache.length -= 3
+    assert repeated.length == cache.length + 3
+
+
 def test_cache_holds_the_request_and_no_padding(model: ARTransformer, text: Tensor) -> None:
     cache = model.prefill_text(text, TEXT_MASK, 3)
     assert cache._layers[0].shape == (2, 2, 2, 4 + 1 + 3 * TOKENS, 8)
