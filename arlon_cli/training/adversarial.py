@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.training.vqvae import relative_error
 
 _STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 _WINDOW = (4, 7, 7)  # latents (T, H, W) whose pixels are seen at once, or all where there are fewer
@@ -66,7 +67,7 @@ def loss(
     distance = torch.stack(
         [F.l1_loss(f, r.detach()) / r.detach().abs().mean() for f, r in zip(found, real_features, strict=True)]
     ).mean()
-    mse = F.mse_loss(leaf, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
+    mse = relative_error(leaf, latents)
     (pull,) = torch.autograd.grad(mse, leaf)
     strength = _PULL * pull.norm()
     for term in (-judgement, distance):

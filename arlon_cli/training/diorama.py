@@ -42,7 +42,7 @@ from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
-from arlon_cli.training.start import check_same_run
+from arlon_cli.training.start import check_same_run, check_target
 
 SHARES = {
     "text_encoder": 5,
@@ -100,7 +100,8 @@ def train_diorama(
     """
     if start is not None:
         config = start.config
-        _check_start(start, folder / "checkpoint")
+        _check_start(start)
+        check_target(folder / "checkpoint", start)
     wanted = _parts_to_train(parts, config, start)
     folder.mkdir(parents=True, exist_ok=True)
     identity = {"start": None if start is None else start.digest, "parts": sorted(wanted), "seed": seed}
@@ -126,14 +127,12 @@ def train_diorama(
     return checkpoint
 
 
-def _check_start(start: Checkpoint, target: Path) -> None:
+def _check_start(start: Checkpoint) -> None:
     if start.config.published is not None or not isinstance(start.config.video_vae, VideoVAEConfig):
         raise InputError(
             f"{start.folder} is made of published weights, which know no dioramas; train its parts on videos, "
             "with `arlon train vqvae`, `ar` and `dit`."
         )
-    if target.resolve() == start.folder.resolve():
-        raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
 
 
 def _parts_to_train(parts: Collection[str], config: ModelConfig, start: Checkpoint | None) -> frozenset[str]:
@@ -198,10 +197,8 @@ def train_text_encoder(run: Run) -> TextEncoder:
         return cast(TextEncoder, run.kept("text_encoder"))
     config = run.config.text_encoder
     assert isinstance(config, TextEncoderConfig)
-    text_encoder = cast(
-        TextEncoder,
-        run.begin("text_encoder", lambda: TextEncoder(config, build_tokenizer(vocabulary(), config))),
-    )
+    make = lambda: TextEncoder(config, build_tokenizer(vocabulary(), config))
+    text_encoder = run.begin("text_encoder", make)
     model = text.CaptionReader(text_encoder).to(run.device)
 
     def batch_at(step: int) -> tuple[list[str], Tensor]:
@@ -226,7 +223,7 @@ def train_video_vae(run: Run) -> VideoVAE:
         return cast(VideoVAE, run.kept("video_vae"))
     config = run.config.video_vae
     assert isinstance(config, VideoVAEConfig)
-    model = cast(VideoVAE, run.begin("video_vae", lambda: VideoVAE(config)))
+    model = run.begin("video_vae", lambda: VideoVAE(config))
     held = deepcopy(model).eval().requires_grad_(False) if run.goes_on("video_vae") else None
     crops = run.scale.crops
 
@@ -283,7 +280,7 @@ def train_dit(
     """
     if not run.learns("dit"):
         return cast(STDiT3, run.kept("dit"))
-    model = cast(STDiT3, run.begin("dit", lambda: STDiT3(run.config.dit, run.config.injection)))
+    model = run.begin("dit", lambda: STDiT3(run.config.dit, run.config.injection))
     clips = sources["clips"]
     conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
     if model.linear_estimate is not None and not run.goes_on("dit"):
@@ -327,7 +324,7 @@ def train_classifier(run: Run) -> AttributeClassifier:
     """The reader of frames that measures how well a video shows its prompt."""
     if not run.learns("classifier"):
         return cast(AttributeClassifier, run.kept("classifier"))
-    model = cast(AttributeClassifier, run.begin("classifier", lambda: AttributeClassifier(classifier.VISIBLE)))
+    model = run.begin("classifier", lambda: AttributeClassifier(classifier.VISIBLE))
     if run.finished("classifier") is None:
         pictures, values = make_pictures(run)
 

@@ -76,7 +76,7 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
 
 def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch]) -> ARTransformer:
     """Codes from text; the text encoder that it reads learns on with it, where it is to be trained at all."""
-    transformer = cast(ARTransformer, run.begin("ar", lambda: ARTransformer(run.config.ar)))
+    transformer = run.begin("ar", lambda: ARTransformer(run.config.ar))
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     text_encoder.requires_grad_(run.learns("text_encoder"))
     run.fit(
@@ -121,7 +121,7 @@ def train_ranker(run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, sources
         return cast(DraftRanker, run.kept("ranker"))
     config = run.config.ranker
     assert config is not None
-    ranker = cast(DraftRanker, run.begin("ranker", lambda: DraftRanker(config)))
+    ranker = run.begin("ranker", lambda: DraftRanker(config))
     frames, values = (
         torch.cat(parts)
         for parts in zip(*(read_frames(codes, clips, _frames_per_code(run)) for clips, codes in sources), strict=True)

@@ -31,7 +31,7 @@ def train_latent_vqvae(
     """
     if not run.learns(stage):
         return cast(LatentVQVAE, run.kept(stage))
-    model = cast(LatentVQVAE, run.begin(stage, lambda: LatentVQVAE(config)))
+    model = run.begin(stage, lambda: LatentVQVAE(config))
     sources = [clips[kind] for kind in ("clips", "starts", "clips", "changes")]
     most = vqvae.DIORAMA_VQVAE.num_latents
 

@@ -26,6 +26,7 @@ from arlon_cli.training.buckets import Window, halvings
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, train
 from arlon_cli.training.prepared import Piece, Prepared
 from arlon_cli.training.processes import Processes
+from arlon_cli.training.start import check_target
 from arlon_cli.training.work import PartSettings, Work, as_pixels, check_run, check_settings
 
 _CAPTIONED = ("ar", "dit")
@@ -71,8 +72,7 @@ def train_part(
     settings that do not fit the model or the run in `folder`.
     """
     target = folder / "checkpoint"
-    if target.resolve() == checkpoint.folder.resolve():
-        raise InputError(f"{folder} is where the model comes from; name another folder for the run.")
+    check_target(target, checkpoint)
     check_settings(settings, checkpoint, processes)
     sources = find_sources(data)
     report = on_event if processes.rank == 0 else lambda message: None
@@ -135,7 +135,7 @@ def _plan_vae(work: Work, pieces: Sequence[Piece]) -> Plan:
     """Squares of users' frames, as the diorama's VAE learns them: one that learns on is held where others know it."""
     config = work.config.video_vae
     assert isinstance(config, VideoVAEConfig)
-    model = cast(VideoVAE, work.module(lambda: VideoVAE(config)))
+    model = work.module(lambda: VideoVAE(config))
     buckets = work.buckets(pieces, halvings(_VAE_FRAMES, VideoVAE.temporal_ratio), unit=1)
 
     def batch_at(index: int) -> Tensor:
@@ -171,7 +171,7 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
     """Latents to codes and back (2.1)."""
     settings, part = work.settings, work.settings.part
     config = work.config.latent_vqvae if part == "latent_vqvae" else work.config.latent_vqvae_coarse
-    model = cast(LatentVQVAE, work.module(lambda: LatentVQVAE(config)))
+    model = work.module(lambda: LatentVQVAE(config))
     ratio = config.ratio[0]
     longest = -(-work.config.segments.num_latents // ratio) * ratio
     lengths = [ratio * length for length in halvings(longest // ratio, 1)]
@@ -200,7 +200,7 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
 def _plan_ar(work: Work, pieces: Sequence[Piece]) -> Plan:
     """Codes from the features of captions (2.1), or as the model drafts with guidance; the text encoder stays."""
     read_text, read_codes = work.texts(pieces), work.codes(pieces, "latent_vqvae")
-    model = cast(ARTransformer, work.module(lambda: ARTransformer(work.config.ar)))
+    model = work.module(lambda: ARTransformer(work.config.ar))
     model.checkpoint_layers = work.checkpoint_layers
     guidance = work.settings.guidance
     settings = ar.TRAINING if guidance is None else ar.DISTILLING
@@ -282,7 +282,7 @@ def _dit_module(work: Work) -> STDiT3:
     """The DiT, whole or as adapters around a published backbone, which is kept in the precision that it runs in."""
     config = work.config
     if config.published is None:
-        return cast(STDiT3, work.module(lambda: STDiT3(config.dit, config.injection)))
+        return work.module(lambda: STDiT3(config.dit, config.injection))
     model = cast(STDiT3, work.checkpoint.load("dit", "cpu", work.precision))
     torch.manual_seed(work.settings.seed)
     if work.fresh or model.injection is None:

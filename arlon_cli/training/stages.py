@@ -17,7 +17,7 @@ from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, steps_within, train
-from arlon_cli.training.start import RATE_ON, starting_part
+from arlon_cli.training.start import RATE_ON, Part, starting_part
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Run:
         assert self.start is not None
         return self.start.load(part, self.device, torch.float32)
 
-    def begin(self, part: str, make: Callable[[], nn.Module]) -> nn.Module:
+    def begin(self, part: str, make: Callable[[], Part]) -> Part:
         """A part to be trained, that of `start` or a new one."""
         torch.manual_seed(self.seed)
         return starting_part(part, self.start if self.goes_on(part) else None, make).to(self.device)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -12,23 +12,31 @@ from arlon_cli.errors import InputError
 from arlon_cli.models.blank import blank
 from arlon_cli.storage.checkpoint import Checkpoint
 
+Part = TypeVar("Part", bound=nn.Module)
+
 RATE_ON = 0.2
 """Of a new part's learning rate, for one that learns on"""
 
 
-def starting_part(part: str, checkpoint: Checkpoint | None, make: Callable[[], nn.Module]) -> nn.Module:
+def starting_part(part: str, checkpoint: Checkpoint | None, make: Callable[[], Part]) -> Part:
     """A part to be trained, on the CPU: the checkpoint's in float32, or what `make` makes where there is none.
 
     Parameters that a new one keeps as they are take no gradient in the checkpoint's either.
     """
     if checkpoint is None:
         return make()
-    module = checkpoint.load(part, "cpu", torch.float32)
+    module = cast(Part, checkpoint.load(part, "cpu", torch.float32))
     with blank():
         learns = {name for name, parameter in make().named_parameters() if parameter.requires_grad}
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in learns)
     return module
+
+
+def check_target(target: Path, checkpoint: Checkpoint) -> None:
+    """Raises InputError where a run's new checkpoint would take the place of the one that it starts from."""
+    if target.resolve() == checkpoint.folder.resolve():
+        raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
 
 
 def check_same_run(file: Path, run: dict[str, Any]) -> str:

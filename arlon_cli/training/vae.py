@@ -44,9 +44,9 @@ def vae_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of pixels (B, 3, T, H, W), with z drawn from the posterior; each `crops` samples in a row are of one scene.
 
-    With `held`, the VAE as it was, latents are to stay near that one's; one to be held draws no z, since its posterior
-    is settled. Metrics: l1, gradient, motion, kl, psnr (dB, the mean of the scenes'), and with `held` `moved`, how far
-    latents are from where they were, as a share of their variances.
+    With `held`, the VAE as it was, latents are to stay near that one's. Metrics: l1, gradient, motion, kl, psnr (dB,
+    the mean of the scenes'), and with `held` `moved`, how far latents are from where they were, as a share of their
+    variances.
     """
     mean, logvar = (part.float() for part in vae.posterior(pixels))
     z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)

@@ -150,7 +150,7 @@ def vqvae_loss(
         metrics = {"commitment": commitment, "perplexity": perplexity, "usage": (share > 0).float().mean()}
         passed = embedded + (quantized - embedded).detach()  # straight through
     condition = vqvae.reconstruct(passed)[:, :, : latents.shape[2]].float()
-    mse = F.mse_loss(condition, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
+    mse = relative_error(condition, latents)
     metrics["mse"] = mse
     detached = {name: value.detach() for name, value in metrics.items()}
     return mse + commitment_weight * commitment, detached, embedded.detach()
@@ -164,8 +164,13 @@ def decoder_loss(vqvae: LatentVQVAE, latents: Tensor) -> tuple[Tensor, dict[str,
     with torch.no_grad():
         codes = vqvae.encode(latents)
     condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
-    mse = F.mse_loss(condition, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
+    mse = relative_error(condition, latents)
     return mse, {"mse": mse.detach()}
+
+
+def relative_error(condition: Tensor, latents: Tensor) -> Tensor:
+    """Mean square error of F, relative to the variance of latents, (B, C, T, H, W) both."""
+    return F.mse_loss(condition, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
 
 
 def k_means(vectors: Tensor, num_centres: int, iterations: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.errors import CheckpointError, InputError
@@ -22,7 +22,7 @@ from arlon_cli.storage.dataset import Source
 from arlon_cli.training.buckets import Buckets, Window
 from arlon_cli.training.prepared import Encoding, Piece, Prepared, Size, codes_key, text_key
 from arlon_cli.training.processes import Processes
-from arlon_cli.training.start import RATE_ON, check_same_run, starting_part
+from arlon_cli.training.start import RATE_ON, Part, check_same_run, starting_part
 
 _LEARNS_FROM = {
     "video_vae": (),
@@ -177,7 +177,7 @@ class Work:
         latents = self.prepared.read("latents", window.piece.key)["latents"]
         return latents[:, window.start : window.start + window.length].float()
 
-    def module(self, make: Callable[[], nn.Module]) -> nn.Module:
+    def module(self, make: Callable[[], Part]) -> Part:
         """The part to be trained, new or the checkpoint's."""
         torch.manual_seed(self.settings.seed)
         module = starting_part(self.settings.part, None if self.fresh else self.checkpoint, make)
