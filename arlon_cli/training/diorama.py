@@ -60,6 +60,23 @@ SHARES = {
     "pictures": 4,
     "classifier": 3,
 }
+_SHARES_ON = SHARES | {
+    "text_encoder": 3,
+    "clips": 8,
+    "starts": 10,
+    "latent_vqvae": 6,
+    "latent_vqvae_coarse": 2,
+    "decoder": 16,
+    "ar": 30,
+    "guidance": 14,
+    "ranker": 3,
+    "dit": 24,
+    "pictures": 3,
+    "classifier": 2,
+}
+"""Those of a model that learns on: it knows its world, but new lessons take from its drafts what guidance taught them,
+and from its decoder what a discriminator did"""
+
 _CODED = ("latent_vqvae", "latent_vqvae_coarse", "ar", "ranker")
 _LEARNS = {
     "clips": (*_CODED, "dit"),
@@ -107,7 +124,8 @@ def train_diorama(
     identity = {"start": None if start is None else start.digest, "parts": sorted(wanted), "seed": seed}
     file = folder / "run.json"
     file.write_text(check_same_run(file, identity), encoding="utf-8")
-    shares = {stage: share for stage, share in SHARES.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
+    all_shares = SHARES if start is None else _SHARES_ON
+    shares = {stage: share for stage, share in all_shares.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
     run = Run(
         folder=folder,
         parts=wanted,
