@@ -32,6 +32,7 @@ Data = Annotated[
 Run = Annotated[
     Path, typer.Option("--output", "-o", help="Folder of the run, with its checkpoint; goes on where one stopped.")
 ]
+Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same training.  [default: 0]")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the training.  [default: the preset's]")]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Clips a step, over all processes together.  [default: the preset's]")
@@ -85,7 +86,7 @@ def diorama(
             "video_vae, latent_vqvae, latent_vqvae_coarse, ar, ranker, dit, classifier.  [default: all]",
         ),
     ] = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
@@ -131,7 +132,7 @@ def vae(
     from_scratch: FromScratch = False,
     size: Sizes = None,
     prepared: Prepared = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
@@ -154,7 +155,7 @@ def vqvae(
     from_scratch: FromScratch = False,
     size: Sizes = None,
     prepared: Prepared = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
@@ -184,7 +185,7 @@ def ar(
     ] = None,
     checkpoint_layers: SaveMemory = None,
     prepared: Prepared = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
@@ -209,7 +210,7 @@ def dit(
     size: Sizes = None,
     checkpoint_layers: SaveMemory = None,
     prepared: Prepared = None,
-    seed: options.Seed = None,
+    seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
