@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, cast
 
@@ -50,6 +51,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
 
 
@@ -113,6 +115,12 @@ def usage_message(error: BaseException) -> str:
     return f"{message} See `{name} --help`.".strip()
 
 
+def _use_huge_pages() -> None:
+    """Have torch, imported later, ask Linux for huge pages: by small ones, large tensors take an eighth of the time."""
+    if _HUGE_PAGES.exists():  # torch warns where the kernel has none
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 def main() -> None:
     """The console script."""
 
@@ -120,6 +128,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    _use_huge_pages()
     code = run(sys.argv[1:])
     if code == 130:  # at once: torch takes its time to unwind, and there is nothing left to save
         sys.stdout.flush()

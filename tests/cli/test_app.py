@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from arlon_cli.cli import generate
+from arlon_cli.cli import app, generate
 from arlon_cli.cli.app import run
 
 
@@ -55,6 +56,20 @@ def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_huge_pages_are_used_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path)
+    app._use_huge_pages()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"  # the user's
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path / "none")
+    app._use_huge_pages()
+    assert "THP_MEM_ALLOC_ENABLE" not in os.environ
+    monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path)
+    app._use_huge_pages()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
