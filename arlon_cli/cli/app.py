@@ -116,7 +116,7 @@ def usage_message(error: BaseException) -> str:
 
 
 def _use_huge_pages() -> None:
-    """Have torch, imported later, ask Linux for huge pages: by small ones, large tensors take an eighth of the time."""
+    """Have torch, imported later, ask Linux for huge pages: by small ones, a quarter of painting is page faults."""
     if _HUGE_PAGES.exists():  # torch warns where the kernel has none
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
