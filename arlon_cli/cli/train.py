@@ -86,6 +86,14 @@ def diorama(
             "video_vae, latent_vqvae, latent_vqvae_coarse, ar, ranker, dit, classifier.  [default: all]",
         ),
     ] = None,
+    new_codes: Annotated[
+        bool,
+        typer.Option(
+            "--new-codes",
+            help="Let latent_vqvae and latent_vqvae_coarse learn other codes too, with --from; what reads them, ar, "
+            "ranker and dit, then has much to learn anew.",
+        ),
+    ] = False,
     seed: Seed = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -116,6 +124,7 @@ def diorama(
             stop=stop,
             start=None if start is None else Checkpoint(find_weights(start)),
             parts=part or (),
+            new_codes=new_codes,
         )
     print_result(checkpoint, {"minutes": minutes, "seed": seed or 0}, as_json)
 

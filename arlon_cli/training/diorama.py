@@ -1,7 +1,7 @@
 """The recipe of the embedded model: every part, trained in turn on the dioramas within one budget of minutes.
 
 A model that exists is trained on in all of its parts or in some. What its other parts know stays: the video VAE is held
-where its latents were, and of a latent VQ-VAE the decoder alone learns.
+where its latents were, and of a latent VQ-VAE the decoder alone learns, unless what reads its codes is to learn others.
 """
 
 import random
@@ -89,6 +89,7 @@ _LEARNS = {
 """Which parts learn from what a stage makes, or in it, where it has not the name of its part"""
 
 _READ_TEXT = {"ar", "ranker", "dit"}
+_READ_CODES = {"latent_vqvae": {"ar", "ranker", "dit"}, "latent_vqvae_coarse": {"dit"}}
 _VAE_RATE = 4e-4
 _FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
@@ -105,13 +106,15 @@ def train_diorama(
     stop: Callable[[], bool] = lambda: False,
     start: Checkpoint | None = None,
     parts: Collection[str] = (),
+    new_codes: bool = False,
     config: ModelConfig = DIORAMA,
     scale: Scale | None = None,
 ) -> Path:
     """Train `parts` of `PARTS`, by default all, and leave a checkpoint in `folder`/checkpoint, which is returned.
 
     They begin as they are in `start`, whose other parts stay as they are; without it all are new, of a model as
-    `config` describes it. `scale` is by default that of the device. Stages that an earlier call finished are kept, one
+    `config` describes it. With `new_codes`, latent VQ-VAEs of `start` learn on in all that they are, not in their
+    decoders alone. `scale` is by default that of the device. Stages that an earlier call finished are kept, one
     that it was stopped in goes on. Raises Interrupted after `stop()` turned true and the state was saved, InputError
     for a start that cannot be one, parts that it has not, or another run in the folder.
     """
@@ -120,8 +123,15 @@ def train_diorama(
         _check_start(start)
         check_target(folder / "checkpoint", start)
     wanted = _parts_to_train(parts, config, start)
+    if new_codes:
+        _check_new_codes(wanted, start)
     folder.mkdir(parents=True, exist_ok=True)
-    identity = {"start": None if start is None else start.digest, "parts": sorted(wanted), "seed": seed}
+    identity = {
+        "start": None if start is None else start.digest,
+        "parts": sorted(wanted),
+        "new_codes": new_codes,
+        "seed": seed,
+    }
     file = folder / "run.json"
     file.write_text(check_same_run(file, identity), encoding="utf-8")
     all_shares = SHARES if start is None else _SHARES_ON
@@ -138,6 +148,7 @@ def train_diorama(
         budget=Budget(folder / "budget.json", minutes, shares),
         on_event=on_event,
         stop=stop,
+        new_codes=new_codes,
     )
     checkpoint = folder / "checkpoint"
     save_checkpoint(checkpoint, config, train_parts(run), torch.bfloat16)
@@ -164,6 +175,16 @@ def _parts_to_train(parts: Collection[str], config: ModelConfig, start: Checkpoi
     if "text_encoder" in wanted and (left := sorted(_READ_TEXT.intersection(known) - wanted)):
         raise InputError(f"Features of a text encoder that learns are new to {', '.join(left)}; train them with it.")
     return wanted
+
+
+def _check_new_codes(wanted: Collection[str], start: Checkpoint | None) -> None:
+    """Raises InputError where no latent VQ-VAE of `start` is to learn, or some part would not know its codes."""
+    learning = [part for part in _READ_CODES if part in wanted and start is not None and start.has(part)]
+    if start is None or not learning:
+        raise InputError("New codes are those of a latent VQ-VAE that is trained on: name a model, and that part.")
+    readers = set().union(*(_READ_CODES[part] for part in learning))
+    if left := sorted(part for part in readers.difference(wanted) if start.has(part)):
+        raise InputError(f"Codes that become others are new to {', '.join(left)}; train them with it.")
 
 
 def train_parts(run: Run) -> dict[str, nn.Module]:

@@ -1,5 +1,6 @@
 """The recipe's latent VQ-VAEs: latents to codes and back, and a decoder that draws edges."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from arlon_cli.training.clips import CodedClips, LatentClips
 from arlon_cli.training.stages import Run
 
 _LEARNING_RATE = 5e-4
+_MATRIX_RATE_ON = 4e-4  # of matrices that learn on
 _DISCRIMINATOR_WIDTH = 32
 _SHARPENED_CODES = 6  # code frames of a window at most
 _SHARPNESS = 0.75  # 0 is the decoder that square errors taught, 1 the discriminator's
@@ -27,7 +29,7 @@ def train_latent_vqvae(
     """Latents to codes and back to a condition (2.1), from clips of each kind in turn.
 
     Whole clips are few, and learnt by heart: shorter ones show what other scenes look like. Of one that learns on, the
-    codes are known, so its decoder alone does.
+    codes are known, so its decoder alone does, but for a run with new codes.
     """
     if not run.learns(stage):
         return cast(LatentVQVAE, run.kept(stage))
@@ -45,7 +47,7 @@ def train_latent_vqvae(
             windows.append(latents[draw.randrange(len(latents)), :, start : start + length])
         return torch.stack(windows).float()
 
-    if run.goes_on(stage):
+    if run.goes_on(stage) and not run.new_codes:
         model.requires_grad_(False)
         model.decoder.requires_grad_(True)
         run.fit(
@@ -58,6 +60,8 @@ def train_latent_vqvae(
         return model
 
     training = vqvae.VQVAETraining(model, vqvae.DIORAMA_VQVAE, batch_at)
+    if run.goes_on(stage):
+        training.codebook.adopt(batch_at(0)[:, 0].numel() // math.prod(config.ratio))
 
     def after_step(step: int) -> None:
         autoencoder_steps = run.budget.steps[stage] // 4
@@ -69,7 +73,8 @@ def train_latent_vqvae(
         model,
         batch_at,
         training.loss,
-        learning_rate=_LEARNING_RATE,
+        learning_rate=run.rate(stage, _LEARNING_RATE),
+        matrix_rate=_MATRIX_RATE_ON if run.goes_on(stage) else None,
         after_step=after_step,
         extra=training.codebook.state_dict,
         load_extra=training.codebook.load_state_dict,

@@ -94,7 +94,10 @@ def scale_of(device: torch.device) -> Scale:
 
 @dataclass
 class Run:
-    """What the stages share: `parts` are to be trained, from those of `start` if there is one."""
+    """What the stages share: `parts` are to be trained, from those of `start` if there is one.
+
+    With `new_codes`, codes of its latent VQ-VAEs become others.
+    """
 
     folder: Path
     parts: frozenset[str]
@@ -107,6 +110,7 @@ class Run:
     budget: Budget
     on_event: Callable[[str], None]
     stop: Callable[[], bool]
+    new_codes: bool = False
 
     def learns(self, *parts: str) -> bool:
         """Whether one of these parts is to be trained."""

@@ -25,9 +25,10 @@ def test_prints_the_checkpoint(
         stop: object,
         start: Checkpoint | None,
         parts: Sequence[str],
+        new_codes: bool,
     ) -> Path:
         on_event(f"{minutes:g} minutes on {device} in {precision} from {seed}")
-        on_event(f"{start and start.folder.name}: {', '.join(parts)}")
+        on_event(f"{start and start.folder.name}: {', '.join(parts)}{' with new codes' if new_codes else ''}")
         return folder / "checkpoint"
 
     monkeypatch.setattr(recipe, "train_diorama", train)
@@ -54,8 +55,9 @@ def test_prints_the_checkpoint(
     assert out == f"{tmp_path / 'checkpoint'}\n"
     assert err == "5 minutes on cpu in torch.float32 from 2\nNone: \n"
     command = ["train", "diorama", "--from", str(tiny_checkpoint), "--part", "ar", "--part", "dit", "-o", str(tmp_path)]
-    assert run([*command, "--device", "cpu", "--dtype", "bfloat16"]) == 0
-    assert capsys.readouterr().err == f"120 minutes on cpu in torch.bfloat16 from 0\n{tiny_checkpoint.name}: ar, dit\n"
+    assert run([*command, "--new-codes", "--device", "cpu", "--dtype", "bfloat16"]) == 0
+    told = capsys.readouterr().err
+    assert told == f"120 minutes on cpu in torch.bfloat16 from 0\n{tiny_checkpoint.name}: ar, dit with new codes\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -169,6 +171,12 @@ def test_wrong_use_is_one_line_and_2(
         (["--from", "opensora-v1.2"], "is made of published weights"),
         (["--from", "nowhere"], "no weights for 'nowhere'"),
         (["--minutes", "0"], "--minutes is 0.0; it is a positive number"),
+        (["--new-codes"], "name a model, and that part"),
+        (["--from", "diorama", "--part", "ar", "--new-codes"], "name a model, and that part"),
+        (
+            ["--from", "diorama", "--part", "latent_vqvae", "--part", "ar", "--new-codes"],
+            "Codes that become others are new to dit, ranker; train them with it.",
+        ),
     ],
 )
 def test_no_recipe_of_the_dioramas_is_one_line_and_2(

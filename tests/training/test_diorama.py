@@ -48,6 +48,7 @@ def train(
     start: Checkpoint | None = None,
     parts: Collection[str] = (),
     scale: Scale = SMALL,
+    new_codes: bool = False,
 ) -> Path:
     """Train each part for six steps; stop when that many steps were made."""
     folder.mkdir(exist_ok=True)
@@ -67,6 +68,7 @@ def train(
         scale=scale,
         start=start,
         parts=parts,
+        new_codes=new_codes,
     )
 
 
@@ -127,6 +129,24 @@ def test_a_model_is_trained_on_in_all_of_its_parts(tmp_path: Path, config: Model
     assert not changed["video_vae"] & {"shift", "scale"}
     with pytest.raises(InputError, match="began with another start"):
         train(tmp_path / "second", config)
+
+
+@pytest.mark.slow
+def test_codes_become_others_where_they_are_to(tmp_path: Path, config: ModelConfig, whole: Path) -> None:
+    start = Checkpoint(whole)
+    parts = ["latent_vqvae_coarse", "dit"]
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", config, stop_after=4, start=start, parts=parts, new_codes=True)
+    resumed, at_once = (
+        Checkpoint(train(tmp_path / name, config, start=start, parts=parts, new_codes=True))
+        for name in ("stopped", "at once")
+    )
+    assert differing(resumed, at_once) == {}
+    changed = differing(start, resumed)
+    assert changed.keys() == {"latent_vqvae_coarse", "dit"}
+    assert {name.split(".")[0] for name in changed["latent_vqvae_coarse"]} == {"encoder", "codebook", "decoder"}
+    with pytest.raises(InputError, match="began with another new_codes"):
+        train(tmp_path / "stopped", config, start=start, parts=parts)
 
 
 @pytest.mark.slow
