@@ -16,15 +16,19 @@ from arlon_cli.training.vqvae import relative_error
 _STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 _WINDOW = (4, 7, 7)  # latents (T, H, W) whose pixels are seen at once, or all where there are fewer
 _WINDOWS = 2  # a clip
-_PULL = 0.7  # of the discriminator's judgement, and of its features' distance, beside that of the square error
+_PULL = 1.0  # of the discriminator's judgement, and of its features' distance, beside that of the square error
+_CONTRAST = 4.0  # of what stands out of its blur
 
 
 class PatchDiscriminator(nn.Module):
-    """Says of pixels (B, 3, T, H, W) how real each place looks, at three sizes of what it sees of them."""
+    """Says of pixels (B, 3, T, H, W) how real each place looks, at three sizes of what it sees of them.
+
+    It is shown what stands out of their blur too, which alone tells F from latents at first.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        widths = (3, width, 2 * width, 3 * width)
+        widths = (6, width, 2 * width, 3 * width)
         self.convolutions = nn.ModuleList(
             nn.Conv3d(widths[i], widths[i + 1], (3, 4, 4), stride, padding=1) for i, stride in enumerate(_STRIDES)
         )
@@ -32,7 +36,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """For each size: how real, higher is more so, and the features that it was read from."""
-        x, judged, features = pixels, [], []
+        x, judged, features = torch.cat([pixels, _CONTRAST * (pixels - _blurred(pixels))], dim=1), [], []
         for convolution, head in zip(self.convolutions, self.heads, strict=True):
             x = F.leaky_relu(convolution(x), 0.2)
             judged.append(head(x))
@@ -47,9 +51,10 @@ def loss(
 
     Its value is no measure of either. The discriminator's loss is the hinge. F is pulled by its square error, by the
     discriminator's judgement of its pixels, and by the distance of their features from those of the latents' pixels
-    (Wang et al., 2018); how hard, is told by the lengths of the three gradients. Windows come from torch's global
-    random numbers. Metrics: `mse` of F relative to the latents' variance; `judged`, the mean judgement; `features`,
-    their distance; `discriminator`, its loss, 2 at first.
+    (Wang et al., 2018); how hard, is told by the lengths of the three gradients and by how much of its loss the
+    discriminator has learnt away: one that knows nothing draws dots. Windows come from torch's global random numbers.
+    Metrics: `mse` of F relative to the latents' variance; `judged`, the mean judgement; `features`, their distance;
+    `discriminator`, its loss, 2 at first.
     """
     condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
     leaf = condition.detach().requires_grad_()
@@ -69,12 +74,18 @@ def loss(
     ).mean()
     mse = relative_error(leaf, latents)
     (pull,) = torch.autograd.grad(mse, leaf)
-    strength = _PULL * pull.norm()
+    skill = (1 - hinge.detach() / 2).clamp(min=0)
+    strength = _PULL * skill * pull.norm()
     for term in (-judgement, distance):
         (gradient,) = torch.autograd.grad(term, leaf, retain_graph=True)
         pull = pull + gradient * (strength / gradient.norm().clamp_min(1e-12))
     metrics = {"mse": mse, "judged": judgement, "features": distance, "discriminator": hinge}
     return hinge + (condition * pull).sum(), {name: value.detach() for name, value in metrics.items()}
+
+
+def _blurred(pixels: Tensor) -> Tensor:
+    """The mean of the 3×3 pixels around each, of (B, 3, T, H, W)."""
+    return F.avg_pool3d(pixels, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
 
 
 def _corner(latents: Tensor) -> list[int]:

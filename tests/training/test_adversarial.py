@@ -8,6 +8,7 @@ from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training.adversarial import PatchDiscriminator, loss
+from arlon_cli.training.vqvae import relative_error
 
 Parts = tuple[LatentVQVAE, VideoVAE, PatchDiscriminator, Tensor, Tensor]
 
@@ -40,6 +41,20 @@ def test_the_discriminator_learns_from_the_hinge_alone(parts: Parts) -> None:
     expected = torch.autograd.grad(hinge, list(discriminator.parameters()))
     for parameter, gradient in zip(discriminator.parameters(), expected, strict=True):
         assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_discriminator_that_knows_nothing_has_no_say(parts: Parts) -> None:
+    vqvae, vae, discriminator, latents, codes = parts
+    for head in discriminator.heads:
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    value, metrics = loss(vqvae, vae, discriminator, latents, codes)
+    assert metrics["discriminator"] == 2
+    value.backward()
+    error = relative_error(vqvae.decode(codes), latents)
+    expected = torch.autograd.grad(error, list(vqvae.decoder.parameters()))
+    for parameter, gradient in zip(vqvae.decoder.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 
 
