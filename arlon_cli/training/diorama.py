@@ -74,8 +74,8 @@ _SHARES_ON = SHARES | {
     "pictures": 3,
     "classifier": 2,
 }
-"""Those of a model that learns on: it knows its world, but new lessons take from its drafts what guidance taught them,
-and from its decoder what a discriminator did"""
+"""Those of a model that learns on, by the codes it has: it knows its world, but new lessons take from its drafts what
+guidance taught them, and from its decoder what a discriminator did"""
 
 _CODED = ("latent_vqvae", "latent_vqvae_coarse", "ar", "ranker")
 _LEARNS = {
@@ -134,7 +134,7 @@ def train_diorama(
     }
     file = folder / "run.json"
     file.write_text(check_same_run(file, identity), encoding="utf-8")
-    all_shares = SHARES if start is None else _SHARES_ON
+    all_shares = SHARES if start is None or new_codes else _SHARES_ON
     shares = {stage: share for stage, share in all_shares.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
     run = Run(
         folder=folder,

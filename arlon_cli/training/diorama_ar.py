@@ -23,6 +23,8 @@ from arlon_cli.training.stages import Run
 RankerBatch = tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]
 """Text with its mask, what it tells, codes of frames, and what these show: what `ranker_loss` wants"""
 
+_LEARNING_RATE = 1e-3
+
 
 def train_drafts(run: Run, text_encoder: TextEncoder, clips: Mapping[str, CodedClips]) -> ARTransformer:
     """The AR Transformer, with the text encoder that it reads, to its last lesson."""
@@ -75,16 +77,20 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
 
 
 def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch]) -> ARTransformer:
-    """Codes from text; the text encoder that it reads learns on with it, where it is to be trained at all."""
+    """Codes from text; the text encoder that it reads learns on with it, where it is to be trained at all.
+
+    New codes are learnt as fast as a new model learns.
+    """
     transformer = run.begin("ar", lambda: ARTransformer(run.config.ar))
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     text_encoder.requires_grad_(run.learns("text_encoder"))
+    new_codes = run.new_codes and run.learns("latent_vqvae")
     run.fit(
         "ar",
         model,
         batch_at,
         lambda batch: ar.loss(text_encoder, transformer, batch[0], batch[1], ar.TRAINING, *batch[2:]),
-        learning_rate=run.rate("ar", 1e-3),
+        learning_rate=_LEARNING_RATE if new_codes else run.rate("ar", _LEARNING_RATE),
         weight_decay=0.02,
     )
     return transformer
