@@ -23,7 +23,7 @@ _CONTRAST = 4.0  # of what stands out of its blur
 class PatchDiscriminator(nn.Module):
     """Says of pixels (B, 3, T, H, W) how real each place looks, at three sizes of what it sees of them.
 
-    It is shown what stands out of their blur too, which alone tells F from latents at first.
+    It is shown what stands out of their blur too, of which F has too little.
     """
 
     def __init__(self, width: int) -> None:

@@ -177,9 +177,9 @@ def _parts_to_train(parts: Collection[str], config: ModelConfig, start: Checkpoi
     return wanted
 
 
-def _check_new_codes(wanted: Collection[str], start: Checkpoint | None) -> None:
+def _check_new_codes(wanted: frozenset[str], start: Checkpoint | None) -> None:
     """Raises InputError where no latent VQ-VAE of `start` is to learn, or some part would not know its codes."""
-    learning = [part for part in _READ_CODES if part in wanted and start is not None and start.has(part)]
+    learning = _READ_CODES.keys() & wanted
     if start is None or not learning:
         raise InputError("New codes are those of a latent VQ-VAE that is trained on: name a model, and that part.")
     readers = set().union(*(_READ_CODES[part] for part in learning))
