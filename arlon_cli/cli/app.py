@@ -1,5 +1,6 @@
 """The command `arlon`: its subcommands, and the one place where errors become a line and an exit code."""
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 
+_GARBAGE = 50_000  # objects between two collections; imports alone make a million, of which hardly any is garbage
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
 
@@ -128,6 +130,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    gc.set_threshold(_GARBAGE)
     _use_huge_pages()
     code = run(sys.argv[1:])
     if code == 130:  # at once: torch takes its time to unwind, and there is nothing left to save

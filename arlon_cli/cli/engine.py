@@ -1,5 +1,6 @@
 """The pipeline as the command line asks for it."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def open_pipeline(
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.store import Store
 
+    gc.freeze()  # torch is there to stay: no collection, nor the end of the process, need look through it again
     place = resolve_device(device)
     pipeline = Pipeline(
         Checkpoint(folder),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -128,6 +129,11 @@ def _elsewhere(source: "Checkpoint") -> ModelConfig:
     return replace(config, published=replace(config.published, **places))
 
 
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _link(file: Path, place: Path) -> None:
     try:
         place.hardlink_to(file.resolve())
@@ -218,11 +224,10 @@ class Checkpoint:
             if only in (None, part):
                 for file in source.files():
                     yield f"{part}/{file.name} {fingerprint(file)}\n"
-        for file in self.files():
-            place = file.relative_to(self.folder)
-            if only in (None, place.parts[0]):
-                with file.open("rb") as stream:
-                    yield f"{place.as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n"
+        files = [file for file in self.files() if only in (None, file.relative_to(self.folder).parts[0])]
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            for file, digest in zip(files, pool.map(_sha256, files), strict=True):
+                yield f"{file.relative_to(self.folder).as_posix()} {digest}\n"
 
     @property
     def num_bytes(self) -> int:
