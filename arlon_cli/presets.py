@@ -72,7 +72,7 @@ DIORAMA = ModelConfig(
         num_heads=4,
         frames=4,
         candidates=8,
-        temperature=0.6,
+        temperature=1.0,
         change_guidance=2.0,
     ),
     dit=STDiT3Config(
@@ -103,7 +103,7 @@ DIORAMA = ModelConfig(
         guidance_scale=1.0,
         start_timestep=100.0,
         timestep_transform=False,
-        ar_temperature=0.8,
+        ar_temperature=0.9,
         ar_top_k=100,
         ar_guidance_scale=1.0,
         ar_hold=12.0,
