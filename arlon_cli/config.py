@@ -232,11 +232,13 @@ class SegmentConfig:
 class SamplingConfig:
     """Defaults of a preset's samplers.
 
-    `start_timestep` is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and
-    length. `ar_hold` is how strongly drafts are held to how a scene looked at first; 0 lets them drift.
+    Without codes, sampling begins with noise and may want more steps, `num_steps_without_codes`. `start_timestep`
+    is t₀ of the codes as initialization (4.4); `timestep_transform` is Open-Sora's, by size and length. `ar_hold` is
+    how strongly drafts are held to how a scene looked at first; 0 lets them drift.
     """
 
     num_steps: int
+    num_steps_without_codes: int
     guidance_scale: float
     start_timestep: float
     timestep_transform: bool

@@ -100,6 +100,7 @@ DIORAMA = ModelConfig(
     segments=SegmentConfig(num_latents=17, overlap=4),
     sampling=SamplingConfig(
         num_steps=1,
+        num_steps_without_codes=30,
         guidance_scale=1.0,
         start_timestep=100.0,
         timestep_transform=False,
@@ -202,6 +203,7 @@ OPENSORA_V1_2 = ModelConfig(
     segments=SegmentConfig(num_latents=20, overlap=5),
     sampling=SamplingConfig(
         num_steps=30,
+        num_steps_without_codes=30,
         guidance_scale=7.0,
         start_timestep=1000.0,
         timestep_transform=True,

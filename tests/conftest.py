@@ -103,7 +103,7 @@ TINY = replace(
     ),
     injection=replace(DIORAMA.injection, condition_channels=4, layers=(0,)),
     segments=replace(DIORAMA.segments, num_latents=5, overlap=2),
-    sampling=replace(DIORAMA.sampling, num_steps=2, ar_guidance_scale=2.0),
+    sampling=replace(DIORAMA.sampling, num_steps=2, num_steps_without_codes=3, ar_guidance_scale=2.0),
 )
 TINY_OPENSORA = replace(
     OPENSORA_V1_2,
@@ -120,7 +120,7 @@ TINY_OPENSORA = replace(
     ar=replace(TINY.ar, previous_frame_input=False),
     dit=replace(OPENSORA_V1_2.dit, hidden_size=32, depth=2, num_heads=2, caption_channels=16, model_max_length=12),
     injection=replace(OPENSORA_V1_2.injection, layers=(0,)),
-    sampling=replace(OPENSORA_V1_2.sampling, num_steps=2),
+    sampling=replace(OPENSORA_V1_2.sampling, num_steps=2, num_steps_without_codes=2),
     published=PublishedParts(text_encoder="tiny/t5", video_vae="tiny/vae", dit="tiny/dit"),
 )
 VIDEO_CAPTIONS = {"red.mp4": "a red hill", "blue.mp4": "a blue sea", "wide.mp4": "snow under a hill"}

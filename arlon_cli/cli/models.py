@@ -48,7 +48,8 @@ def show(name: Annotated[str, typer.Argument(help="The model.")] = "diorama") ->
         "size": f"{config.width}x{config.height}, {config.fps} frames/s",
         "segments": f"{chunk.frames(config.segments.num_latents)} frames, of which "
         f"{chunk.frames(config.segments.overlap)} overlap",
-        "steps": f"{config.sampling.num_steps}, guidance {config.sampling.guidance_scale:g}",
+        "steps": f"{config.sampling.num_steps}, with --no-ar {config.sampling.num_steps_without_codes}; "
+        f"guidance {config.sampling.guidance_scale:g}",
     }
     for part, source in checkpoint.published.items():
         facts[part] = f"{source.source}: {_place(source)}"

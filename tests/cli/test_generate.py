@@ -221,6 +221,16 @@ def test_a_shot_wins_over_flags_and_flags_over_the_file(
     assert steps() == [5, 4]
 
 
+def test_without_codes_there_are_more_steps(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def steps(*arguments: str) -> set[int]:
+        assert generate(tiny_checkpoint, "--frames", "22", "--dry-run", "--json", *arguments) == 0
+        return {segment["steps"] for segment in json.loads(capsys.readouterr().out)["segments"]}
+
+    assert (steps(), steps("--no-ar"), steps("--no-ar", "--steps", "1")) == ({2}, {3}, {1})
+
+
 def test_a_dry_run_shows_what_there_is_to_do(
     tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
