@@ -45,7 +45,8 @@ def open_pipeline(
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.store import Store
 
-    gc.freeze()  # torch is there to stay: no collection, nor the end of the process, need look through it again
+    if not gc.get_freeze_count():
+        gc.freeze()  # torch is there to stay: no collection, nor the end of the process, need look through it again
     place = resolve_device(device)
     pipeline = Pipeline(
         Checkpoint(folder),
