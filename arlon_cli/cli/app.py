@@ -53,6 +53,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 
 _GARBAGE = 50_000  # objects between two collections; imports alone make a million, of which hardly any is garbage
+_QUOTED = 200  # characters at most of what an error says back
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
 
@@ -104,13 +105,14 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, _UsageError):
         return usage_message(error), 2
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror}: {str(error.filename)[:200]}.", 1
+        return f"{error.strerror}: {str(error.filename)[:_QUOTED]}.", 1
     return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1
 
 
 def usage_message(error: BaseException) -> str:
     """What is wrong with a command line, in one line."""
-    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    words = error.format_message().split()  # type: ignore[attr-defined]
+    message = " ".join(word if len(word) <= _QUOTED else f"{word[:_QUOTED]}…" for word in words)
     context = getattr(error, "ctx", None)
     name = cast(str, context.command_path) if context is not None else "arlon"
     message += "" if message.endswith((".", "?", "!")) or not message else "."
