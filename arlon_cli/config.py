@@ -247,6 +247,10 @@ class SamplingConfig:
     ar_guidance_scale: float
     ar_hold: float
 
+    def steps(self, use_ar: bool) -> int:
+        """Those of what is rendered with codes, or without."""
+        return self.num_steps if use_ar else self.num_steps_without_codes
+
 
 @dataclass(frozen=True)
 class PublishedParts:

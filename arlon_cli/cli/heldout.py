@@ -43,11 +43,12 @@ def held_out_numbers(
     shots = [check_shots([Shot(item.prompt, num_frames)]) for item in items]
     pipeline = open_pipeline(find_weights(model), device, dtype)
     checkpoint, config = pipeline.checkpoint, pipeline.config
+    sampling = config.sampling
 
     def render(index: int, use_ar: bool) -> "np.ndarray":
         if index % _REPORTED_CLIPS == 0:
             on_event(f"Rendering clip {index + 1} of {num_clips}")
-        settings = Settings(seed + index, config.sampling.num_steps, config.sampling.guidance_scale, use_ar)
+        settings = Settings(seed + index, sampling.steps(use_ar), sampling.guidance_scale, use_ar)
         return np.concatenate(list(pipeline.frames(shots[index], settings)))
 
     parts = part_numbers(checkpoint, items, pipeline.device, pipeline.dtype, on_event)

@@ -93,10 +93,9 @@ def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions)
     from arlon_cli.pipeline.segments import Settings
 
     sampling = pipeline.config.sampling
-    num_steps = sampling.num_steps if options.use_ar else sampling.num_steps_without_codes
     settings = Settings(
         seed=options.seed,
-        num_steps=num_steps if options.steps is None else options.steps,
+        num_steps=sampling.steps(options.use_ar) if options.steps is None else options.steps,
         guidance_scale=sampling.guidance_scale if options.guidance is None else options.guidance,
         use_ar=options.use_ar,
         redo=options.redo,

@@ -11,7 +11,7 @@ import torch
 
 from arlon_cli.evaluation.bench.stages import measure_condition, measure_decode, measure_denoise, measure_draft
 from arlon_cli.evaluation.bench.timing import peak_memory
-from arlon_cli.evaluation.paper.studio import BASELINE_STEPS, Studio
+from arlon_cli.evaluation.paper.studio import Studio
 from arlon_cli.evaluation.report import Cell, Section, Table
 from arlon_cli.evaluation.results import Finding, Row
 from arlon_cli.models.ar_transformer import ARTransformer
@@ -81,10 +81,10 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
         [stage, cost["parameters"] / 1e6, cost["gflops"], cost["seconds"], cost["memory_gb"]]
         for stage, cost in costs.items()
     ]
-    steps = studio.config.sampling.num_steps
+    steps, baseline_steps = (studio.config.sampling.steps(use_ar) for use_ar in (True, False))
     sums = {
         f"a segment with codes, {steps} steps": {AR: 1, VQVAE: 1, DIT: steps, VAE: 1},
-        f"a segment without codes, {BASELINE_STEPS} steps": {BASELINE: BASELINE_STEPS, VAE: 1},
+        f"a segment without codes, {baseline_steps} steps": {BASELINE: baseline_steps, VAE: 1},
     }
     for name, times in sums.items():
         totals = [sum(costs[stage][unit] * n for stage, n in times.items()) for unit in ("gflops", "seconds")]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from arlon_cli.evaluation.paper.studio import (
-    BASELINE_STEPS,
     PAINTED,
     RESCHEDULED,
     WITH_CODES,
@@ -51,8 +50,5 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
 
 def _modes(studio: Studio) -> dict[str, int]:
     """Steps of each mode."""
-    return {
-        WITH_CODES: studio.config.sampling.num_steps,
-        WITHOUT_CODES: BASELINE_STEPS,
-        RESCHEDULED: BASELINE_STEPS,
-    }
+    sampling = studio.config.sampling
+    return {mode: sampling.steps(mode == WITH_CODES) for mode in (WITH_CODES, WITHOUT_CODES, RESCHEDULED)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from arlon_cli.dioramas import FAMILIES, HELD_OUT, caption, mentioned, sample_scene
 from arlon_cli.evaluation.appearance import largest_jump
-from arlon_cli.evaluation.paper.studio import BASELINE_STEPS, WITH_CODES, WITHOUT_CODES, Studio, Take, pictures
+from arlon_cli.evaluation.paper.studio import WITH_CODES, WITHOUT_CODES, Studio, Take, pictures
 from arlon_cli.evaluation.prompts import read_attributes
 from arlon_cli.evaluation.report import Cell, Section, Table
 from arlon_cli.evaluation.results import Row
@@ -80,8 +80,8 @@ def rows(studio: Studio) -> Iterator[Row]:
     for index, change in enumerate(changes(max(_NUM_PAIRS, len(studio.items)))):
         first, second = change.prompts
         shots = ((first, studio.num_frames - half), (second, half))
-        modes = [(WITH_CODES, studio.config.sampling.num_steps), (WITHOUT_CODES, BASELINE_STEPS)]
-        for mode, steps in modes if index < _NUM_PAIRS else modes[:1]:
+        for mode in (WITH_CODES, WITHOUT_CODES) if index < _NUM_PAIRS else (WITH_CODES,):
+            steps = studio.config.sampling.steps(mode == WITH_CODES)
             take = Take(shots, studio.seed + index, steps, mode)
             about = {"pair": index, "frames": studio.num_frames, "mode": mode, "steps": steps}
             work = partial(studio.clip, take, with_picture=index < _NUM_PAIRS, judge=partial(_judge, studio, change))

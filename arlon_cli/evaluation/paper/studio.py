@@ -21,7 +21,6 @@ from arlon_cli.storage.sheet import ContactSheet, sheet_png
 
 WITH_CODES, WITHOUT_CODES, RESCHEDULED = "with codes", "without codes", "FreeNoise's noise"
 PAINTED = "painted"  # not rendered: what the prompt is a caption of
-BASELINE_STEPS = 30  # of what is rendered without codes, as in the paper
 _PICTURE_FRAMES = 8
 
 

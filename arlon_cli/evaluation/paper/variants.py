@@ -9,7 +9,6 @@ from typing import Any, cast
 from arlon_cli.config import ModelConfig, SemanticInjectionConfig
 from arlon_cli.evaluation.flow_loss import Case, flow_cases, flow_loss
 from arlon_cli.evaluation.paper.studio import (
-    BASELINE_STEPS,
     PAINTED,
     WITH_CODES,
     WITHOUT_CODES,
@@ -109,7 +108,7 @@ def _measured(
 ) -> Iterator[Row]:
     """The rows of the checkpoint that `train` gives, which is only called where one is missing."""
     with_codes = about["mode"] == WITH_CODES
-    steps = studio.config.sampling.num_steps if with_codes else BASELINE_STEPS
+    steps = studio.config.sampling.steps(with_codes)
 
     def losses() -> Finding:
         dit = cast(STDiT3, Checkpoint(train()).load("dit", studio.device, studio.dtype))
@@ -139,7 +138,9 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
     table: list[list[Cell]] = [[PAINTED, *[None] * 6, *_means(studio, painted, painted)]]
     without, *clips = _of({"mode": WITHOUT_CODES}, found)
     losses = [without.values[name] for name in _LOSSES]
-    table.append([WITHOUT_CODES, None, None, None, *losses, BASELINE_STEPS, *_means(studio, clips, painted)])
+    table.append(
+        [WITHOUT_CODES, None, None, None, *losses, studio.config.sampling.steps(False), *_means(studio, clips, painted)]
+    )
     by_layers: dict[str, list[tuple[float, float]]] = {name: [] for name in _LOSSES}
     for variant in VARIANTS:
         trained, *clips = _of(variant.key, found)
