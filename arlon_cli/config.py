@@ -168,17 +168,17 @@ class ARConfig:
 class RankerConfig:
     """The ranker of drafts, an addition of ours; `num_values` are those of each attribute that it reads.
 
+    It is shown F of a code frame, whose latents and channels make `condition_channels` together.
+
     Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`;
     behind another prompt, away from that by a guidance of `change_guidance`.
     """
 
     text_width: int
-    codebook_dim: int
-    codes_per_frame: int
+    condition_channels: int
     num_values: tuple[int, ...]
     width: int
-    num_layers: int
-    num_heads: int
+    num_blocks: int
     frames: int
     candidates: int
     temperature: float

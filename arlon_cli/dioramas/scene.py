@@ -165,6 +165,9 @@ LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
+COUNTED = tuple(family for family, legal in LEGAL.items() if "count" in legal)
+"""Families whose subjects are one or several"""
+
 
 def sample_scene(seed: int, *, family: str | None = None, num_frames: int, changing: bool | None = None) -> Scene:
     """Draw a scene that depends on the arguments alone.

@@ -2,55 +2,71 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from arlon_cli.config import RankerConfig
+
+_GROUPS = 8
+
+
+class _Block(nn.Module):
+    """Two convolutions (B, C, H, W) beside what they are given."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.GroupNorm(_GROUPS, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
+        self.layers = nn.Sequential(*layers[:-1], nn.Dropout(0.1), layers[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
 
 
 class DraftRanker(nn.Module):
     """How well frames of codes show what a prompt says: of several drafts, the best is kept.
 
     DALL·E ranks its samples so, by CLIP (Ramesh et al., 2021, section 2.6). This one reads attributes: what a text
-    mentions, and what a frame shows. It is an addition of ours.
+    mentions, and what F of a frame shows, a picture for convolutions. It is an addition of ours.
     """
 
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()
         self.config = config
         width, num_values = config.width, sum(config.num_values)
-        self.mentioned = nn.Linear(config.text_width, num_values)
-        self.code_in = nn.Linear(config.codebook_dim, width)
-        self.place_position = nn.Parameter(nn.init.normal_(torch.empty(config.codes_per_frame, width), std=0.02))
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, config.num_heads, 3 * width, activation="gelu", batch_first=True, norm_first=True, dropout=0.1
-            )
-            for _ in range(config.num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.shown = nn.Linear(2 * width, num_values)
+        self.mentioned = nn.Linear(config.text_width, 2 * num_values)
+        self.condition_in = nn.Conv2d(config.condition_channels, width, 3, padding=1)
+        self.fine = _Block(width)
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.coarse = nn.ModuleList(_Block(2 * width) for _ in range(config.num_blocks))
+        self.norm = nn.GroupNorm(_GROUPS, 2 * width)
+        self.shown = nn.Linear(4 * width, num_values)
 
     def mentions(self, text: Tensor, text_mask: Tensor) -> Tensor:
-        """Logits (B, values) of what prompts say, of text (B, L, C) with its mask (B, L)."""
-        said = text_mask.unsqueeze(2).to(self.norm.weight.dtype)
-        mean = (text.to(said.dtype) * said).sum(1) / said.sum(1).clamp_min(1)
-        logits: Tensor = self.mentioned(mean)
-        return logits.float()
+        """Logits (B, values) of what prompts say, of text (B, L, C) with its mask (B, L).
 
-    def shows(self, vectors: Tensor) -> Tensor:
+        Each value looks for its own words, by one query.
+        """
+        attention, logits = self.mentioned(text.to(self.mentioned.weight.dtype)).float().chunk(2, dim=2)
+        attention = attention.masked_fill(~text_mask.unsqueeze(2), -torch.inf)
+        return (attention.softmax(1) * logits).sum(1)
+
+    def shows(self, condition: Tensor) -> Tensor:
         """Log-probabilities (B, values) of what frames show; those of the values of an attribute add up to 1.
 
-        vectors (B, D, h, w) are the codebook's for the codes of a frame.
+        condition (B, C, r, H, W) is F of the codes of a frame.
         """
-        x = self.code_in(vectors.to(self.norm.weight.dtype).flatten(2).transpose(1, 2)) + self.place_position
-        for block in self.blocks:
+        x = self.condition_in(condition.to(self.condition_in.weight.dtype).flatten(1, 2))
+        x = self.down(self.fine(x))
+        for block in self.coarse:
             x = block(x)
-        x = self.norm(x)
-        logits = self.shown(torch.cat([x.mean(1), x.amax(1)], dim=1)).float()
+        x = F.silu(self.norm(x)).flatten(2)
+        logits = self.shown(torch.cat([x.mean(2), x.amax(2)], dim=1)).float()
         return torch.cat([some.log_softmax(1) for some in logits.split(self.config.num_values, dim=1)], dim=1)
 
-    def forward(self, text: Tensor, text_mask: Tensor, vectors: Tensor) -> Tensor:
-        """Scores (B,) of frames, `vectors` as of `shows`, for text (1 or B, L, C) under its mask (1 or B, L).
+    def forward(self, text: Tensor, text_mask: Tensor, condition: Tensor) -> Tensor:
+        """Scores (B,) of frames, `condition` as of `shows`, for text (1 or B, L, C) under its mask (1 or B, L).
 
         The expected log-probability of what the prompt mentions.
         """
-        return (self.mentions(text, text_mask).sigmoid() * self.shows(vectors)).sum(1)
+        return (self.mentions(text, text_mask).sigmoid() * self.shows(condition)).sum(1)

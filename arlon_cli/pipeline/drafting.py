@@ -61,7 +61,7 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
     """What ranks the drafts of a pipeline."""
 
     def scores(span: Span, frames: Tensor) -> Tensor:
-        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.look_up(frames))
+        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.decode(frames[:, None]))
         return scores
 
     config = ranker.config

@@ -45,16 +45,19 @@ class ClipKind:
     """Clips of `length` frames of scenes of `num_frames`: whole scenes, or where one state holds.
 
     With `lead`, every second clip begins so many frames before a change of state, and the others show none: what
-    learns from nothing but changes expects them.
+    learns from nothing but changes expects them. `families` are those of the scenes, in turn, if not any.
     """
 
     num_frames: int
     length: int
     lead: int = 0
+    families: tuple[str, ...] = ()
 
     def scene(self, seed: int) -> Scene:
         """The scene of a seed."""
-        return sample_scene(seed, num_frames=self.num_frames, changing=seed % 2 == 0 if self.lead else None)
+        family = self.families[seed % len(self.families)] if self.families else None
+        changing = seed % 2 == 0 if self.lead else None
+        return sample_scene(seed, family=family, num_frames=self.num_frames, changing=changing)
 
     def start(self, scene: Scene) -> int:
         """Where the clip of a scene begins: a place drawn from its seed, where it is not settled."""

@@ -49,13 +49,14 @@ SHARES = {
     "video_vae": 12,
     "clips": 10,
     "starts": 12,
+    "subjects": 4,
     "changes": 8,
     "latent_vqvae": 20,
     "latent_vqvae_coarse": 4,
     "decoder": 10,
     "ar": 34,
     "guidance": 8,
-    "ranker": 4,
+    "ranker": 6,
     "dit": 30,
     "pictures": 4,
     "classifier": 3,
@@ -64,12 +65,13 @@ _SHARES_ON = SHARES | {
     "text_encoder": 3,
     "clips": 8,
     "starts": 10,
+    "subjects": 5,
     "latent_vqvae": 6,
     "latent_vqvae_coarse": 2,
     "decoder": 16,
     "ar": 30,
     "guidance": 14,
-    "ranker": 3,
+    "ranker": 6,
     "dit": 24,
     "pictures": 3,
     "classifier": 2,
@@ -77,10 +79,11 @@ _SHARES_ON = SHARES | {
 """Those of a model that learns on, by the codes it has: it knows its world, but new lessons take from its drafts what
 guidance taught them, and from its decoder what a discriminator did"""
 
-_CODED = ("latent_vqvae", "latent_vqvae_coarse", "ar", "ranker")
+_CODED = ("latent_vqvae", "latent_vqvae_coarse", "ar")
 _LEARNS = {
     "clips": (*_CODED, "dit"),
-    "starts": _CODED,
+    "starts": (*_CODED, "ranker"),
+    "subjects": ("ranker",),
     "changes": _CODED,
     "decoder": ("latent_vqvae",),
     "guidance": ("ar",),
@@ -91,7 +94,9 @@ _LEARNS = {
 _READ_TEXT = {"ar", "ranker", "dit"}
 _READ_CODES = {"latent_vqvae": {"ar", "ranker", "dit"}, "latent_vqvae_coarse": {"dit"}}
 _VAE_RATE = 4e-4
-_FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE = 300_000, 600_000, 800_000  # scenes follow those of whole clips by so many
+_FIRST_START, _FIRST_CHANGE, _FIRST_PICTURE, _FIRST_SUBJECT = 300_000, 600_000, 800_000, 900_000
+"""By how many scenes these follow those of whole clips"""
+
 _STATISTICS_CLIPS = 128  # whose latents tell the DiT how far F is from them
 
 
@@ -197,6 +202,7 @@ def train_parts(run: Run) -> dict[str, nn.Module]:
     kinds = {
         "clips": (scale.clips, scale.most_clips, 0),
         "starts": (scale.starts, scale.most_starts, _FIRST_START),
+        "subjects": (scale.subjects, scale.most_subjects, _FIRST_SUBJECT),
         "changes": (scale.changes, scale.most_changes, _FIRST_CHANGE),
     }
     clips = {
@@ -211,11 +217,11 @@ def train_parts(run: Run) -> dict[str, nn.Module]:
     coded: dict[str, CodedClips] = {}
     if run.learns("latent_vqvae", "ar", "ranker"):
         coded = {stage: (some, encode_clips(fine, some.latents)) for stage, some in clips.items()}
-    sharpen_decoder(run, fine, video_vae, list(coded.values()))
+    sharpen_decoder(run, fine, video_vae, coded)
     samples.conditions("decoder", fine)
     transformer = train_drafts(run, text_encoder, coded)
     samples.drafts(text_encoder, transformer, fine)
-    rankers = {} if config.ranker is None else {"ranker": train_ranker(run, text_encoder, fine, list(coded.values()))}
+    rankers = {} if config.ranker is None else {"ranker": train_ranker(run, text_encoder, fine, coded)}
     stdit = train_dit(run, (coarse, fine), text_encoder, clips)
     samples.videos(text_encoder, transformer, fine, stdit)
     return {

@@ -1,7 +1,7 @@
 """The recipe's drafts: the AR Transformer, guidance taught to it, and the ranker of what it drafts."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from typing import cast
@@ -17,13 +17,14 @@ from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
 from arlon_cli.training.clips import BATCHES, CodeBatch, CodedClips, code_batches
-from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
+from arlon_cli.training.ranker import corrupted_conditions, ranker_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
 
 RankerBatch = tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]
-"""Text with its mask, what it tells, codes of frames, and what these show: what `ranker_loss` wants"""
+"""Text with its mask, what it tells, F of frames, and what these show: what `ranker_loss` wants"""
 
 _LEARNING_RATE = 1e-3
+_RANKER_RATE = 3e-3
 
 
 def train_drafts(run: Run, text_encoder: TextEncoder, clips: Mapping[str, CodedClips]) -> ARTransformer:
@@ -121,31 +122,38 @@ def _guidance_loss(
     return ar.guidance_loss(teacher, student, text, text_mask, codes, ar.GUIDANCE, ar.DISTILLING, ended)
 
 
-def train_ranker(run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, sources: Sequence[CodedClips]) -> DraftRanker:
-    """What tells the frames of codes that show their prompts."""
+def train_ranker(
+    run: Run, text_encoder: TextEncoder, fine: LatentVQVAE, coded: Mapping[str, CodedClips]
+) -> DraftRanker:
+    """What tells the frames of codes that show their prompts.
+
+    Few drafts have as many subjects as they should, and few scenes have any that are counted: it sees more of these.
+    """
     if not run.learns("ranker"):
         return cast(DraftRanker, run.kept("ranker"))
     config = run.config.ranker
     assert config is not None
+    sources = [coded[kind] for kind in ("starts", "subjects")]
     ranker = run.begin("ranker", lambda: DraftRanker(config))
     frames, values = (
         torch.cat(parts)
         for parts in zip(*(read_frames(codes, clips, _frames_per_code(run)) for clips, codes in sources), strict=True)
     )
+    conditions = corrupted_conditions(fine, frames)
 
     def batch_at(step: int) -> RankerBatch:
         draw = random.Random(f"{run.seed} ranker {step}")
-        chosen = torch.tensor([draw.randrange(len(frames)) for _ in range(run.scale.ranked_frames)])
+        chosen = torch.tensor([draw.randrange(len(conditions)) for _ in range(run.scale.ranked_frames)])
         with torch.no_grad():
             text, told = told_by(text_encoder, [draw.randrange(HELD_OUT) for _ in range(run.scale.captions)])
-        return text, told, frames[chosen], values[chosen]
+        return text, told, conditions[chosen].float(), values[chosen]
 
     run.fit(
         "ranker",
         ranker,
         batch_at,
-        lambda batch: ranker_loss(ranker, fine, *batch),
-        learning_rate=run.rate("ranker", 1e-3),
+        lambda batch: ranker_loss(ranker, *batch),
+        learning_rate=run.rate("ranker", _RANKER_RATE),
         weight_decay=0.05,
     )
     return ranker

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -82,7 +82,7 @@ def train_latent_vqvae(
     return model
 
 
-def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, sources: Sequence[CodedClips]) -> None:
+def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, coded: Mapping[str, CodedClips]) -> None:
     """Codes to a condition that looks like latents; the codes stay as they are.
 
     Edges come with specks, so the decoder stops on the way from what it was to what the discriminator made of it, as
@@ -90,6 +90,7 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, sources: 
     """
     if not run.learns("latent_vqvae"):
         return
+    sources = [coded[kind] for kind in ("clips", "starts", "changes")]
     torch.manual_seed(run.seed)
     discriminator = adversarial.PatchDiscriminator(_DISCRIMINATOR_WIDTH)
     model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)

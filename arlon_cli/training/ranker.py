@@ -12,34 +12,34 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.training.ar import corrupt
 from arlon_cli.training.classifier import VISIBLE
-from arlon_cli.training.clips import LatentClips
+from arlon_cli.training.clips import LatentClips, decode_clips
 from arlon_cli.training.data import attribute_values, scene_of
 
 _CORRUPTION = 0.3  # at most, of the codes that it learns from: what is drafted has errors
+_NOISE = 0.1  # of F, so that there is more of it
 
 
 def ranker_loss(
-    ranker: DraftRanker,
-    vqvae: LatentVQVAE,
-    text: tuple[Tensor, Tensor],
-    told: Tensor,
-    codes: Tensor,
-    values: Tensor,
+    ranker: DraftRanker, text: tuple[Tensor, Tensor], told: Tensor, condition: Tensor, values: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy of what frames show, of their codes (B, h, w), some corrupted, and values (B, A) of `VISIBLE`;
-    and of what prompts mention, of their text (P, L, C) and mask (P, L), and told (P, values).
+    """Cross-entropy of what frames show, of their F (B, C, r, H, W), and values (B, A) of `VISIBLE`; and of what
+    prompts mention, of their text (P, L, C) and mask (P, L), and told (P, values).
 
-    Metrics: `mentioned`, how often the latter is right, and the accuracy of each attribute. Random numbers: torch's
-    global generator.
+    Half of the frames are mirrored, which changes none of these attributes. Metrics: `mentioned`, how often all that
+    a prompt tells is right, and the accuracy of each attribute. Random numbers: torch's global generator.
     """
-    share = _CORRUPTION * torch.rand(len(codes), 1, 1, device=codes.device).square()
-    codes = corrupt(codes, share, vqvae.config.codebook_size)
-    shown = ranker.shows(vqvae.look_up(codes)).split(ranker.config.num_values, dim=1)
+    mirrored = torch.rand(len(condition), 1, 1, 1, 1, device=condition.device) < 0.5
+    condition = torch.where(mirrored, condition.flip(-1), condition)
+    condition = condition + _NOISE * torch.randn_like(condition)
+    shown = ranker.shows(condition).split(ranker.config.num_values, dim=1)
     of_frames = torch.stack([F.nll_loss(some, value) for some, value in zip(shown, values.unbind(1), strict=True)])
     logits = ranker.mentions(*text)
-    of_text = F.binary_cross_entropy_with_logits(logits, told)
+    of_text = F.binary_cross_entropy_with_logits(logits, told, reduction="sum") / len(told) / len(VISIBLE)
     right = [(some.argmax(1) == value).float().mean() for some, value in zip(shown, values.unbind(1), strict=True)]
-    metrics = {"mentioned": ((logits > 0) == told.bool()).float().mean(), **dict(zip(VISIBLE, right, strict=True))}
+    metrics = {
+        "mentioned": ((logits > 0) == told.bool()).all(1).float().mean(),
+        **dict(zip(VISIBLE, right, strict=True)),
+    }
     return of_frames.mean() + of_text, metrics
 
 
@@ -73,3 +73,12 @@ def read_frames(codes: Tensor, clips: LatentClips, frames_per_code: int) -> tupl
                 frames.append(codes[clip, index])
                 values.append(attribute_values(scene, start, VISIBLE))
     return torch.stack(frames), torch.tensor(values, device=codes.device)
+
+
+def corrupted_conditions(vqvae: LatentVQVAE, frames: Tensor) -> Tensor:
+    """F (n, C, r, H, W) in half precision of frames (n, h, w) each of which has a few wrong codes, as drafts have.
+
+    Random numbers: torch's global generator.
+    """
+    share = _CORRUPTION * torch.rand(len(frames), 1, 1, device=frames.device).square()
+    return decode_clips(vqvae, corrupt(frames, share, vqvae.config.codebook_size)[:, None], chunk=64)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig
+from arlon_cli.dioramas import COUNTED
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.training.budget import Budget
@@ -27,8 +28,8 @@ class Scale:
     The video VAE starts from patches of `patch_scenes`, and its latents' statistics are those of `statistics_scenes`.
     `ar_frames`, `ranked_frames` and `dit_frames` are code and latent frames a step.
 
-    `clips` are of whole scenes, `starts` of a draft's first code frame, `changes` of a change of state after a code
-    frame. The `most` of each count scenes, those of `pictures` too.
+    `clips` are of whole scenes, `starts` of a draft's first code frame, `subjects` of that where some are counted,
+    `changes` of a change of state after a code frame. The `most` of each count scenes, those of `pictures` too.
     """
 
     crops: PixelCrops
@@ -38,6 +39,8 @@ class Scale:
     most_clips: int
     starts: ClipKind
     most_starts: int
+    subjects: ClipKind
+    most_subjects: int
     changes: ClipKind
     most_changes: int
     captions: int
@@ -57,12 +60,14 @@ CPU = Scale(
     most_clips=4096,
     starts=ClipKind(160, 8),
     most_starts=32768,
+    subjects=ClipKind(160, 8, families=COUNTED),
+    most_subjects=32768,
     changes=ClipKind(160, 56, lead=8),
     most_changes=8192,
     captions=48,
     vqvae_clips=2,
     ar_frames=48,
-    ranked_frames=64,
+    ranked_frames=128,
     dit_frames=48,
     pictures=32,
     most_pictures=4096,
@@ -75,6 +80,8 @@ GPU = Scale(
     most_clips=16384,
     starts=ClipKind(256, 8),
     most_starts=131072,
+    subjects=ClipKind(256, 8, families=COUNTED),
+    most_subjects=65536,
     changes=ClipKind(256, 56, lead=8),
     most_changes=16384,
     captions=256,

@@ -19,13 +19,13 @@ def test_the_preset_reads_what_a_frame_shows() -> None:
     assert config is not None
     assert config.num_values == tuple(len(values) for values in VISIBLE.values())
     assert config.text_width == DIORAMA.text_encoder.width
-    assert config.codebook_dim == DIORAMA.latent_vqvae.codebook_dim
-    assert config.codes_per_frame == DIORAMA.ar.code_height * DIORAMA.ar.code_width
+    vqvae = DIORAMA.latent_vqvae
+    assert config.condition_channels == vqvae.latent_channels * vqvae.ratio[0]
 
 
 @torch.no_grad()
 def test_probabilities_of_each_attribute_add_up_to_one(ranker: DraftRanker) -> None:
-    shown = ranker.shows(torch.randn(3, 8, 2, 2)).exp()
+    shown = ranker.shows(torch.randn(3, 4, 2, 4, 4)).exp()
     for some in shown.split(ranker.config.num_values, dim=1):
         assert torch.allclose(some.sum(1), torch.ones(3), atol=1e-5)
 
@@ -41,8 +41,9 @@ def test_padding_of_the_text_does_not_matter(ranker: DraftRanker) -> None:
 @torch.no_grad()
 def test_what_is_mentioned_decides_the_order(ranker: DraftRanker) -> None:
     ranker.mentioned.weight.zero_()
-    text, mask, frames = torch.randn(1, 4, 16), torch.ones(1, 4, dtype=torch.bool), torch.randn(6, 8, 2, 2)
+    _, logits = ranker.mentioned.bias.chunk(2)
+    text, mask, frames = torch.randn(1, 4, 16), torch.ones(1, 4, dtype=torch.bool), torch.randn(6, 4, 2, 4, 4)
     for value in (0, 20, 44):
-        ranker.mentioned.bias.fill_(-1e3)
-        ranker.mentioned.bias[value] = 1e3
+        logits.fill_(-1e3)
+        logits[value] = 1e3
         assert torch.allclose(ranker(text, mask, frames), ranker.shows(frames)[:, value])

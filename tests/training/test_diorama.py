@@ -29,6 +29,8 @@ SMALL = Scale(
     most_clips=8,
     starts=ClipKind(96, 8),
     most_starts=8,
+    subjects=ClipKind(96, 8, families=("aquarium", "balloon")),
+    most_subjects=8,
     changes=ClipKind(96, 24, lead=8),
     most_changes=8,
     captions=8,

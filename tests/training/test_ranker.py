@@ -5,9 +5,9 @@ from arlon_cli.dioramas import caption, mentioned, sample_scene
 from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.training.classifier import VISIBLE
-from arlon_cli.training.clips import LatentClips
+from arlon_cli.training.clips import LatentClips, decode_clips
 from arlon_cli.training.data import scene_of
-from arlon_cli.training.ranker import ranker_loss, read_frames, told_by
+from arlon_cli.training.ranker import corrupted_conditions, ranker_loss, read_frames, told_by
 
 VALUES = [(name, value) for name, values in VISIBLE.items() for value in values]
 
@@ -48,21 +48,34 @@ def test_frames_are_read_where_one_state_holds() -> None:
 def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
     torch.manual_seed(0)
     assert tiny_config.ranker is not None
-    ranker, vqvae = DraftRanker(tiny_config.ranker), LatentVQVAE(tiny_config.latent_vqvae)
-    codes = torch.randint(16, (8, 2, 2))
+    ranker = DraftRanker(tiny_config.ranker)
+    condition = torch.randn(8, 4, 2, 4, 4)
     values = torch.stack([torch.randint(len(some), (8,)) for some in VISIBLE.values()], dim=1)
     text, mask = torch.randn(8, 3, 16), torch.ones(8, 3, dtype=torch.bool)
     starts = torch.tensor([0, *tiny_config.ranker.num_values[:-1]]).cumsum(0)
     told = torch.zeros(8, len(VALUES)).scatter_(1, values + starts, 1.0)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=3e-3)
     for _ in range(200):
-        value, metrics = ranker_loss(ranker, vqvae, (text, mask), told, codes, values)
+        value, metrics = ranker_loss(ranker, (text, mask), told, condition, values)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
     ranker.eval()
     assert set(metrics) == {"mentioned", *VISIBLE}
-    vectors = vqvae.look_up(codes)
     with torch.no_grad():
-        scores = torch.stack([ranker(text[i : i + 1], mask[i : i + 1], vectors) for i in range(8)])
+        scores, mirrored = (
+            torch.stack([ranker(text[i : i + 1], mask[i : i + 1], some) for i in range(8)])
+            for some in (condition, condition.flip(-1))
+        )
     assert scores.argmax(1).tolist() == list(range(8))  # each prompt likes its own frame best
+    assert mirrored.argmax(1).tolist() == list(range(8))
+
+
+def test_a_few_codes_of_what_is_shown_are_wrong(tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    vqvae = LatentVQVAE(tiny_config.latent_vqvae).eval()
+    frames = torch.randint(16, (200, 2, 2))
+    shown, right = corrupted_conditions(vqvae, frames), decode_clips(vqvae, frames[:, None])
+    assert shown.shape == (200, 4, 2, 4, 4)
+    same = (shown - right).abs().flatten(1).amax(1) < 1e-3
+    assert 0.6 < same.float().mean() < 0.95  # 0.9 of the codes of a frame stay in the mean, and there are four

@@ -27,6 +27,8 @@ SMALL = Scale(
     most_clips=8,
     starts=ClipKind(24, 8),
     most_starts=8,
+    subjects=ClipKind(24, 8, families=("aquarium", "balloon")),
+    most_subjects=8,
     changes=ClipKind(24, 16, lead=8),
     most_changes=8,
     captions=8,
