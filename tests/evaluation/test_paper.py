@@ -100,7 +100,7 @@ def test_long_videos_run_again_only_where_they_are_missing(stage: Stage) -> None
     assert [row.values for row in long.rows(stage.studio)] == [row.values for row in found]
     assert stage.takes == []
     (table,) = long.section(stage.studio, found).tables
-    assert [row[:2] for row in table.rows] == [[PAINTED, None], [WITH_CODES, 2], [WITHOUT_CODES, 30], [RESCHEDULED, 30]]
+    assert [row[:2] for row in table.rows] == [[PAINTED, None], [WITH_CODES, 2], [WITHOUT_CODES, 3], [RESCHEDULED, 3]]
     assert len(stage.events) == 8
 
 
