@@ -171,7 +171,7 @@ class RankerConfig:
     It is shown F of a code frame, whose latents and channels make `condition_channels` together.
 
     Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`;
-    behind another prompt, away from that by a guidance of `change_guidance`.
+    behind another prompt the first `change_frames`, away from that by a guidance of `change_guidance`.
     """
 
     text_width: int
@@ -182,6 +182,7 @@ class RankerConfig:
     frames: int
     candidates: int
     temperature: float
+    change_frames: int
     change_guidance: float
 
 

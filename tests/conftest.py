@@ -87,6 +87,7 @@ TINY = replace(
         width=8,
         num_blocks=1,
         frames=2,
+        change_frames=1,
         candidates=3,
     ),
     dit=replace(

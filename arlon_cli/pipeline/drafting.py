@@ -66,5 +66,10 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
 
     config = ranker.config
     return Ranking(
-        torch.inference_mode()(scores), config.frames, config.candidates, config.temperature, config.change_guidance
+        torch.inference_mode()(scores),
+        config.frames,
+        config.candidates,
+        config.temperature,
+        config.change_frames,
+        config.change_guidance,
     )

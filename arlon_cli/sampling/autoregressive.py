@@ -35,15 +35,20 @@ class Span:
 class Ranking:
     """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w).
 
-    These are drawn at a `temperature` of their own, and behind another prompt away from that, by `change_guidance`:
-    otherwise what was there would stay, since most codes do.
+    These are drawn at a `temperature` of their own. Behind another prompt they are the first `change_frames`, drawn
+    away from that prompt by `change_guidance`: otherwise what was there would stay, since most codes do.
     """
 
     scores: Callable[[Span, Tensor], Tensor]
     frames: int
     candidates: int
     temperature: float
+    change_frames: int = 0
     change_guidance: float = 1.0
+
+    def num_frames(self, span: Span) -> int:
+        """How many of a span, counting the frame before it."""
+        return self.frames if span.before is None else 1 + self.change_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +108,7 @@ def draft(
 
     Guidance: logits = null + guidance_scale · (prompt - null), with `null` the text (L, C) and mask (L,) of the null
     prompt; a scale of 1 needs none. A lower `temperature` lets less drift away, and 0 takes the likeliest code.
-    `ranking` counts the frame before a span as one of its first; where a span has a prompt before it, these frames are
+    `ranking` counts the frame before a span as one of its first; where a span has a prompt before it, ranked frames are
     guided away from that too, by (change_guidance - 1) · (prompt - before). `hold` holds each span to how it looks at
     first, or behind another prompt once that has had time to come true.
 
@@ -133,7 +138,7 @@ def draft(
             ended = 1 if span.before is not None and 0 in seen[:1] else 0  # of those seen
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
-            if ranking is not None and len(past) < ranking.frames:
+            if ranking is not None and len(past) < ranking.num_frames(span):
                 noise = _gumbel(seed, index, (model.codes_per_frame, ranking.candidates, config.codebook_size))
                 warm = replace(sampler, temperature=ranking.temperature)
                 away = warm.away_from(span.before, ranking.change_guidance)

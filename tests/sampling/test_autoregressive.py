@@ -260,7 +260,7 @@ def test_ranked_frames_behind_another_prompt_are_guided_away_from_it(
     null_text, null_mask = null(texts)
     first = collect(model, span(texts[0], 1), null=(null_text, null_mask))
     later = dataclasses.replace(span(texts[1], 3, 3), before=(texts[0], torch.arange(6) < 4))
-    ranking = Ranking(even_codes, 3, 2, 0.0, change_guidance=3.0)  # of the three, the first two are ranked
+    ranking = Ranking(even_codes, 3, 2, 0.0, change_frames=2, change_guidance=3.0)
     settings = {**GREEDY, "guidance_scale": guidance_scale, "null": (null_text, null_mask)}
     codes = collect(model, later, prefix=first, start_frame=1, ranking=ranking, **settings)
 
@@ -288,7 +288,7 @@ def test_the_frame_of_another_prompt_is_marked_as_long_as_it_is_seen(
         return prefill(self, codes, cache, ended)
 
     monkeypatch.setattr(ARTransformer, "prefill", noting)
-    ranking = Ranking(even_codes, 10, 2, 1.0)  # all are ranked, so each frame begins with its context anew
+    ranking = Ranking(even_codes, 10, 2, 1.0, change_frames=10)  # all are ranked, so each frame begins with its context anew
     later = dataclasses.replace(span(texts[1], 5), before=(texts[0], torch.arange(6) < 4))
     collect(model, span(texts[0], 5), later, null=null(texts), ranking=ranking)
     assert marked == [(n, 0) for n in (0, 1, 2, 3, 2)] + [(1, 1), (2, 1), (3, 1), (2, 0), (3, 0)]
