@@ -288,7 +288,7 @@ def test_the_frame_of_another_prompt_is_marked_as_long_as_it_is_seen(
         return prefill(self, codes, cache, ended)
 
     monkeypatch.setattr(ARTransformer, "prefill", noting)
-    ranking = Ranking(even_codes, 10, 2, 1.0, change_frames=10)  # all are ranked, so each frame begins with its context anew
+    ranking = Ranking(even_codes, 10, 2, 1.0, change_frames=10)  # so each frame begins anew
     later = dataclasses.replace(span(texts[1], 5), before=(texts[0], torch.arange(6) < 4))
     collect(model, span(texts[0], 5), later, null=null(texts), ranking=ranking)
     assert marked == [(n, 0) for n in (0, 1, 2, 3, 2)] + [(1, 1), (2, 1), (3, 1), (2, 0), (3, 0)]
