@@ -14,10 +14,15 @@ class _Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for _ in range(2):
-            layers += [nn.GroupNorm(_GROUPS, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
-        self.layers = nn.Sequential(*layers[:-1], nn.Dropout(0.1), layers[-1])
+        self.layers = nn.Sequential(
+            nn.GroupNorm(_GROUPS, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(_GROUPS, width),
+            nn.SiLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)

@@ -17,8 +17,7 @@ def loss(model: AttributeClassifier, frames: Tensor, targets: Tensor) -> tuple[T
     Half of the frames are blurred, since what is to be read later came out of a decoder, and half are mirrored, which
     changes none of these attributes. Metrics: accuracies.
     """
-    mirrored = _half(frames)
-    frames = torch.where(mirrored, frames.flip(-1), frames)
+    frames = mirror_half(frames)
     soft = F.interpolate(F.avg_pool2d(frames, 2), scale_factor=2.0, mode="bilinear")
     logits = model(torch.where(_half(frames), soft, frames)).values()
     losses, accuracies = [], []
@@ -28,6 +27,11 @@ def loss(model: AttributeClassifier, frames: Tensor, targets: Tensor) -> tuple[T
     return torch.stack(losses).mean(), dict(zip(VISIBLE, accuracies, strict=True))
 
 
+def mirror_half(frames: Tensor) -> Tensor:
+    """Frames (B, ..., W), of which each is mirrored with a chance of one half, by torch's global random numbers."""
+    return torch.where(_half(frames), frames.flip(-1), frames)
+
+
 def _half(frames: Tensor) -> Tensor:
-    """Which of the frames (B, 1, 1, 1): each with a chance of one half, by torch's global random numbers."""
-    return (torch.rand(len(frames), 1, 1, 1) < 0.5).to(frames.device)
+    """Which of the frames (B, ...), as (B, 1, ...): each with a chance of one half."""
+    return (torch.rand(len(frames), *[1] * (frames.dim() - 1)) < 0.5).to(frames.device)

@@ -11,7 +11,7 @@ from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.training.ar import corrupt
-from arlon_cli.training.classifier import VISIBLE
+from arlon_cli.training.classifier import VISIBLE, mirror_half
 from arlon_cli.training.clips import LatentClips, decode_clips
 from arlon_cli.training.data import attribute_values, scene_of
 
@@ -28,8 +28,7 @@ def ranker_loss(
     Half of the frames are mirrored, which changes none of these attributes. Metrics: `mentioned`, how often all that
     a prompt tells is right, and the accuracy of each attribute. Random numbers: torch's global generator.
     """
-    mirrored = torch.rand(len(condition), 1, 1, 1, 1, device=condition.device) < 0.5
-    condition = torch.where(mirrored, condition.flip(-1), condition)
+    condition = mirror_half(condition)
     condition = condition + _NOISE * torch.randn_like(condition)
     shown = ranker.shows(condition).split(ranker.config.num_values, dim=1)
     of_frames = torch.stack([F.nll_loss(some, value) for some, value in zip(shown, values.unbind(1), strict=True)])

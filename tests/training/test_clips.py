@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.config import ModelConfig, VideoVAEConfig
-from arlon_cli.dioramas import Scene, mentioned, render, sample_scene
+from arlon_cli.dioramas import COUNTED, Scene, mentioned, render, sample_scene
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training.clips import BATCHES, ClipKind, LatentClips, code_batches, read_clips, write_clips
 
@@ -112,6 +112,13 @@ def test_each_kind_of_clip_lies_where_it_should() -> None:
     assert not any(len(CHANGE.scene(seed).spans) == 2 for seed in range(1, 60, 2))
     assert sum(len(CHANGE.scene(seed).spans) == 2 for seed in range(0, 60, 2)) > 25
     assert 20 < sum(len(WHOLE.scene(seed).spans) == 2 for seed in range(60)) < 40
+
+
+def test_families_of_a_kind_take_turns() -> None:
+    kind = ClipKind(160, 8, families=COUNTED)
+    scenes = [kind.scene(seed) for seed in range(40)]
+    assert tuple(scene.family for scene in scenes) == COUNTED * 20
+    assert {scene.spans[0].attributes["count"] for scene in scenes} == {"one", "two", "three", "many"}
 
 
 @pytest.mark.parametrize("kind", [WHOLE, START, CHANGE])

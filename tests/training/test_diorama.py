@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from arlon_cli.config import ModelConfig
+from arlon_cli.dioramas import COUNTED
 from arlon_cli.errors import InputError
 from arlon_cli.storage.checkpoint import PARTS, Checkpoint
 from arlon_cli.training.clips import ClipKind
@@ -29,7 +30,7 @@ SMALL = Scale(
     most_clips=8,
     starts=ClipKind(96, 8),
     most_starts=8,
-    subjects=ClipKind(96, 8, families=("aquarium", "balloon")),
+    subjects=ClipKind(96, 8, families=COUNTED),
     most_subjects=8,
     changes=ClipKind(96, 24, lead=8),
     most_changes=8,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from arlon_cli.config import ModelConfig, SemanticInjectionConfig
+from arlon_cli.dioramas import COUNTED
 from arlon_cli.models.semantic_injection import AdaptiveNorm, ControlLayer, MlpAdapter
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ SMALL = Scale(
     most_clips=8,
     starts=ClipKind(24, 8),
     most_starts=8,
-    subjects=ClipKind(24, 8, families=("aquarium", "balloon")),
+    subjects=ClipKind(24, 8, families=COUNTED),
     most_subjects=8,
     changes=ClipKind(24, 16, lead=8),
     most_changes=8,
