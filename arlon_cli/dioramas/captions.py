@@ -20,7 +20,7 @@ def tokens(text: str) -> list[str]:
 def caption(scene: Scene, span_index: int, seed: int) -> str:
     """One of many ways to describe a span of a scene, at most `MAX_TOKENS` tokens long.
 
-    It names true attributes of the span but leaves some out; a later span may be told as a change.
+    It names true attributes of the span but leaves some out, never its company; a later span may be told as a change.
     """
     draw = random.Random(f"caption {scene.seed} {span_index} {seed}")
     attributes = scene.spans[span_index].attributes
@@ -30,7 +30,7 @@ def caption(scene: Scene, span_index: int, seed: int) -> str:
         text = _expand(f"{{{style}}}", attributes, draw)
         if span_index > 0 and draw.random() < 0.3:
             text = _as_change(text, scene.spans[span_index - 1].attributes, attributes, draw)
-        text = _tidy(text)
+        text = _tidy(_in_company(text, style, attributes["company"], draw))
         if text and len(tokens(text)) <= MAX_TOKENS:
             return text if draw.random() < 0.85 else text.lower().rstrip(".")
 
@@ -55,6 +55,15 @@ def _as_change(text: str, before: dict[str, str], after: dict[str, str], draw: r
         return text
     told = _expand(draw.choice(options), after, draw)
     return f"{told}. {text}" if draw.random() < 0.7 else told
+
+
+def _in_company(text: str, style: str, company: str, draw: random.Random) -> str:
+    """Tell what else is to be seen: behind a single phrase, or in a sentence of its own."""
+    if company == "none":
+        return text
+    if style in ("tag", "short") and "." not in text:
+        return f"{text} {draw.choice(GRAMMAR[f'company {company}'])}"
+    return f"{text}. {draw.choice(GRAMMAR[f'companyclause {company}'])}."
 
 
 def _expand(template: str, attributes: dict[str, str], draw: random.Random) -> str:

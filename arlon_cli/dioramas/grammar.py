@@ -111,6 +111,39 @@ GENERAL: dict[str, tuple[str, ...]] = {
     "speed fast": ("fast", "quickly", "swiftly"),
     "direction left": ("to the left", "towards the left", "from right to left"),
     "direction right": ("to the right", "towards the right", "from left to right"),
+    # what else is to be seen, said behind a phrase and as a sentence
+    "company sailboat": (
+        "with a sailboat",
+        "with a sailboat in the distance",
+        "with a small sailboat on the water",
+        "and a sailboat",
+    ),
+    "company balloon": (
+        "with a hot-air balloon",
+        "with a hot-air balloon in the sky",
+        "with a balloon high in the sky",
+        "and a hot-air balloon",
+    ),
+    "company both": (
+        "with a sailboat and a hot-air balloon",
+        "with a sailboat on the water and a balloon in the sky",
+        "with a hot-air balloon and a sailboat in the distance",
+    ),
+    "companyclause sailboat": (
+        "a sailboat drifts by in the distance",
+        "there is a sailboat on the water",
+        "a small sailboat glides by",
+    ),
+    "companyclause balloon": (
+        "a hot-air balloon floats above",
+        "a hot-air balloon drifts by high in the sky",
+        "there is a balloon in the sky",
+    ),
+    "companyclause both": (
+        "a sailboat and a hot-air balloon drift by",
+        "a hot-air balloon floats in the sky and a sailboat on the water",
+        "there is a sailboat on the water and a balloon in the sky",
+    ),
     # sentences about time and weather
     "timeclause dawn": (
         "the sun is rising",

@@ -33,6 +33,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "direction": ("left", "right", "none"),
     "speed": ("slow", "fast", "none"),
     "camera": ("still", "pan left", "pan right", "zoom in", "zoom out", "drift"),
+    "company": ("sailboat", "balloon", "both", "none"),
 }
 FAMILIES = ATTRIBUTES["family"]
 
@@ -165,6 +166,17 @@ LEGAL: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
+COMPANY: dict[str, tuple[str, ...]] = {
+    "volcano": ("balloon",),
+    "bear": ("sailboat", "balloon", "both"),
+    "sailboat": ("balloon",),
+    "lake": ("sailboat", "balloon", "both"),
+    "city": ("balloon",),
+    "waterfall": ("balloon",),
+    "lighthouse": ("sailboat", "balloon", "both"),
+}
+"""What else two scenes of five of a family show, all the time, where there is no storm and nothing erupts."""
+
 COUNTED = tuple(family for family, legal in LEGAL.items() if "count" in legal)
 """Families whose subjects are one or several"""
 
@@ -189,7 +201,8 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int, chang
     by_chance = draw.random() < 0.5
     changes = by_chance if changing is None else changing
     if not changes or num_frames < SHORTEST_CHANGING_CLIP or states[0] == states[1]:
-        return Scene(seed, family, num_frames, (DioramaSpan(0, num_frames, states[0]),))
+        company = _company(seed, states[:1])
+        return Scene(seed, family, num_frames, (DioramaSpan(0, num_frames, states[0] | company),))
     count = max(2, round(num_frames / USUAL_STATE))
     later = random.Random(f"scene {seed} later")
     while len(states) < count:
@@ -197,7 +210,8 @@ def sample_scene(seed: int, *, family: str | None = None, num_frames: int, chang
         states += [state] if state != states[-1] else []
     starts = [round(num_frames * (index + 2 * draw.uniform(0.42, 0.58)) / count) for index in range(count - 1)]
     bounds = zip([0, *starts], [*starts, num_frames], states, strict=True)
-    spans = tuple(DioramaSpan(start, end, state) for start, end, state in bounds)
+    company = _company(seed, states)
+    spans = tuple(DioramaSpan(start, end, state | company) for start, end, state in bounds)
     return Scene(seed, family, num_frames, spans)
 
 
@@ -210,6 +224,14 @@ def _changed(attributes: dict[str, str], change: str, draw: random.Random) -> di
         return wild if attributes["state"] == "dormant" else quiet
     others = [value for value in LEGAL[family][change] if value != attributes[change]]
     return attributes | {change: draw.choice(others)}
+
+
+def _company(seed: int, states: list[dict[str, str]]) -> dict[str, str]:
+    """The company of a scene of these states, by numbers of its own."""
+    draw = random.Random(f"scene {seed} company")
+    values = COMPANY.get(states[0]["family"], ())
+    wild = any(state["weather"] == "storm" or state["state"] == "erupting" for state in states)
+    return {"company": draw.choice(values) if values and not wild and draw.random() < 0.4 else "none"}
 
 
 def _settled(attributes: dict[str, str]) -> dict[str, str]:

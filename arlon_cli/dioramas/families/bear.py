@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from arlon_cli.dioramas.company import Company
 from arlon_cli.dioramas.painter import CAMERA_ZOOM, Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.palette import PAINTS
 from arlon_cli.dioramas.sky import Light, Sky
@@ -17,6 +18,7 @@ class Bear:
 
     def __init__(self, kit: Kit) -> None:
         self.sky, self.weather = Sky(kit, horizon=0.0), Weather(kit)
+        self.company = Company(kit, self.sky)
         self.sea = Sea(kit, 0.0, rows=7)
         self.fur = kit.noise(64, 0.8, highest=0.45)
         self.scale = kit.random.uniform(0.50, 0.58)
@@ -26,7 +28,8 @@ class Bear:
         rough = shot.amount("state", "rough")
         image = self.sky.paint(shot, light)
         image = self.weather.flash(shot, light, image)
-        image = self.sea.paint(shot, light, image, rough, 0, self.row)
+        image = self.company.fly(shot, light, image)
+        image = self.company.waves(shot, light, image, self.sea, rough, self.row)
         image = self._bear(shot, light, image, rough)
         image = self.sea.paint(shot, light, image, rough, self.row)
         return self.weather.paint(shot, light, image)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from arlon_cli.dioramas.company import Company
 from arlon_cli.dioramas.ground import Plate, lay, plate
 from arlon_cli.dioramas.painter import PLATE_X, RGB, Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.sky import Light, Sky
@@ -69,6 +70,7 @@ class City:
         self.river = kit.random.random() < 0.45
         self.shore = 0.27 if self.river else 0.52
         self.sky, self.weather = Sky(kit, horizon=0.3), Weather(kit)
+        self.company = Company(kit, self.sky)
         self.beacons: list[tuple[float, float, float]] = []
         focus, drop = kit.random.uniform(-0.35, 0.35), self.shore - 0.27
         base = self.shore + 0.02
@@ -315,6 +317,7 @@ class City:
         image = self.weather.flash(shot, light, image)
         height = (self.shore - shot.y).clamp(min=0)
         image = image + torch.exp(-height * 2.6) * (lamps * light.night) * self._rgb(shot, (0.30, 0.17, 0.15))
+        image = self.company.fly(shot, light, image)
         for block in self.blocks:
             image = self._buildings(shot, light, image, block, lamps)
         image = self._beacons(shot, image, lamps)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from arlon_cli.dioramas.company import Company
 from arlon_cli.dioramas.ground import lay, mountains, plate
 from arlon_cli.dioramas.painter import RGB, Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.palette import PAINTS
@@ -25,6 +26,7 @@ class Lighthouse:
 
     def __init__(self, kit: Kit) -> None:
         self.sky, self.weather = Sky(kit, horizon=0.2), Weather(kit)
+        self.company = Company(kit, self.sky)
         self.sea = Sea(kit, 0.2)
         side = self.sky.side
         self.coast = mountains(kit, 0.23, 0.13, (0.40, 0.48, 0.58), side) if kit.random.random() < 0.4 else None
@@ -150,7 +152,8 @@ class Lighthouse:
         if self.coast is not None:
             image = lay(shot, light, image, self.coast, 0.3, 0.6, bottom=0.3)
         image = self._beams(shot, image, lit)
-        image = self.sea.paint(shot, light, image, rough, 0, self.row)
+        image = self.company.fly(shot, light, image)
+        image = self.company.waves(shot, light, image, self.sea, rough, self.row)
         image = self._lay(shot, light, image, lit)
         image = self._surf(shot, light, image, rough)
         image = self.sea.paint(shot, light, image, rough, self.row, self.row + 1)

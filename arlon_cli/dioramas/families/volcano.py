@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from arlon_cli.dioramas.company import Company
 from arlon_cli.dioramas.ground import Plate, forest, hills, lay, mountains, plate
 from arlon_cli.dioramas.painter import Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.sky import Light, Sky
@@ -14,6 +15,7 @@ class Volcano:
 
     def __init__(self, kit: Kit) -> None:
         self.sky, self.weather = Sky(kit), Weather(kit)
+        self.company = Company(kit, self.sky)
         side = self.sky.side
         self.top = kit.random.uniform(-0.42, -0.28)
         self.base = 0.42
@@ -69,6 +71,7 @@ class Volcano:
         image = self.sky.paint(shot, light)
         image = self.weather.flash(shot, light, image)
         image = lay(shot, light, image, self.range, 0.35, 0.55, bottom=0.55)
+        image = self.company.fly(shot, light, image)
         ever = any(span.attributes["state"] == "erupting" for span in shot.scene.spans)
         if ever:
             image = self._plume(shot, light, image, fire)

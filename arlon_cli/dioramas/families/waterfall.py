@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from arlon_cli.dioramas.company import Company
 from arlon_cli.dioramas.ground import Plate, forest, lay, mountains, plate
 from arlon_cli.dioramas.painter import PLATE_X, PLATE_Y, RGB, Kit, Shot, over, smoothstep, wrapped
 from arlon_cli.dioramas.sky import Light, Sky
@@ -20,6 +21,7 @@ class Waterfall:
 
     def __init__(self, kit: Kit) -> None:
         self.sky, self.weather = Sky(kit, horizon=0.0), Weather(kit)
+        self.company = Company(kit, self.sky)
         side = self.sky.side
         self.centre, self.half = kit.random.uniform(-0.15, 0.15), kit.random.uniform(0.34, 0.46)
         self.conifers = kit.random.random() < 0.5
@@ -180,6 +182,7 @@ class Waterfall:
         light = self.sky.light(shot)
         image = self.sky.paint(shot, light)
         image = lay(shot, light, image, self.far, 0.25, 0.45, bottom=0.1)
+        image = self.company.fly(shot, light, image)
         image = lay(shot, light, image, self.wood, 0.65, 0.22, bottom=-0.05)
         image = lay(shot, light, image, self.cliff, 1.0, 0.05, bottom=FOOT + 0.12, wind=0.003)
         image = self._falling(shot, light, image)
