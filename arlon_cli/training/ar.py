@@ -126,6 +126,21 @@ def _logits(
     return logits.float()
 
 
+@torch.no_grad()
+def adopt_codes(model: ARTransformer, before: Tensor, after: Tensor) -> None:
+    """Say what new codes mean, in place: each is the mean of those in whose places it stands.
+
+    `before` and `after` are what the same latents are called by the old latent VQ-VAE and by the new one, of one shape.
+    A code that stands nowhere becomes the mean of all.
+    """
+    size = model.config.codebook_size
+    together = torch.bincount(after.flatten() * size + before.flatten(), minlength=size * size).view(size, size)
+    together = torch.where((together.sum(1) == 0)[:, None], together.sum(0), together).float()
+    shares = together / together.sum(1, keepdim=True)
+    for tensor in (model.code_embedding.weight, model.head.weight, model.head.bias):
+        tensor[:size] = shares @ tensor[:size]
+
+
 def window_places(start: int, length: int, earliest: int, draw: random.Random) -> tuple[list[int], int]:
     """The places of a window's frames, from `start` on, and how many of the frames are given.
 

@@ -16,7 +16,7 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
-from arlon_cli.training.clips import BATCHES, CodeBatch, CodedClips, code_batches
+from arlon_cli.training.clips import BATCHES, CodeBatch, CodedClips, code_batches, encode_clips
 from arlon_cli.training.ranker import corrupted_conditions, ranker_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
 
@@ -32,7 +32,7 @@ def train_drafts(run: Run, text_encoder: TextEncoder, clips: Mapping[str, CodedC
     if not run.learns("ar"):
         return cast(ARTransformer, run.kept("ar"))
     batch_at = ar_batches(run, clips["clips"], clips["starts"], clips["changes"])
-    return distill_guidance(run, text_encoder, train_ar(run, text_encoder, batch_at), batch_at)
+    return distill_guidance(run, text_encoder, train_ar(run, text_encoder, batch_at, clips["starts"]), batch_at)
 
 
 def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClips) -> Callable[[int], CodeBatch]:
@@ -77,15 +77,20 @@ def ar_batches(run: Run, whole: CodedClips, start: CodedClips, change: CodedClip
     return batch_at
 
 
-def train_ar(run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch]) -> ARTransformer:
+def train_ar(
+    run: Run, text_encoder: TextEncoder, batch_at: Callable[[int], CodeBatch], starts: CodedClips
+) -> ARTransformer:
     """Codes from text; the text encoder that it reads learns on with it, where it is to be trained at all.
 
-    New codes are learnt as fast as a new model learns.
+    New codes begin as what stood in their places in the `starts`, and are learnt as fast as a new model learns.
     """
     transformer = run.begin("ar", lambda: ARTransformer(run.config.ar))
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     text_encoder.requires_grad_(run.learns("text_encoder"))
     new_codes = run.new_codes and run.learns("latent_vqvae")
+    if new_codes and run.goes_on("ar"):
+        clips, codes = starts
+        ar.adopt_codes(transformer, encode_clips(cast(LatentVQVAE, run.kept("latent_vqvae")), clips.latents), codes)
     run.fit(
         "ar",
         model,

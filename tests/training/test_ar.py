@@ -11,7 +11,16 @@ from arlon_cli.config import ARConfig, TextEncoderConfig
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.text_encoder import TextEncoder, build_tokenizer
 from arlon_cli.sampling.autoregressive import Span, draft
-from arlon_cli.training.ar import ARTrainingConfig, code_loss, corrupt, corruption, guidance_loss, loss, with_null
+from arlon_cli.training.ar import (
+    ARTrainingConfig,
+    adopt_codes,
+    code_loss,
+    corrupt,
+    corruption,
+    guidance_loss,
+    loss,
+    with_null,
+)
 
 TEXT = TextEncoderConfig(vocab_size=24, width=16, num_layers=1, num_heads=2, ffn_width=24, max_tokens=6)
 AR = ARConfig(
@@ -198,3 +207,26 @@ def test_a_student_alone_learns_to_draft_as_its_guided_teacher(
     guided, own, given = ((free + 3 * (given - free))[..., :16], own[..., :16], given[..., :16])
     wanted = guided.softmax(-1)
     assert (own.softmax(-1) - wanted).abs().mean() < 0.3 * (given.softmax(-1) - wanted).abs().mean()
+
+
+@torch.no_grad()
+def test_codes_that_only_got_other_names_mean_what_they_meant(
+    models: tuple[TextEncoder, ARTransformer], codes: Tensor
+) -> None:
+    models[1].head.bias.normal_()
+    renamed = deepcopy(models[1])
+    names, every = torch.randperm(16), torch.arange(16).repeat(3)
+    adopt_codes(renamed, every, names[every])
+    before = loss(*models, PROMPTS, codes, EXACT)[0]
+    assert loss(models[0], renamed, PROMPTS, names[codes], EXACT)[0].item() == pytest.approx(before.item(), rel=1e-5)
+    assert not torch.equal(renamed.head.weight, models[1].head.weight)
+
+
+@torch.no_grad()
+def test_a_code_that_stands_for_several_is_their_mean(models: tuple[TextEncoder, ARTransformer]) -> None:
+    old, model = models[1].code_embedding.weight.clone(), models[1]
+    adopt_codes(model, torch.tensor([1, 1, 1, 2, 5]), torch.tensor([7, 7, 7, 7, 8]))
+    torch.testing.assert_close(model.code_embedding.weight[7], 0.75 * old[1] + 0.25 * old[2])
+    torch.testing.assert_close(model.code_embedding.weight[8], old[5])
+    torch.testing.assert_close(model.code_embedding.weight[0], 0.6 * old[1] + 0.2 * old[2] + 0.2 * old[5])
+    torch.testing.assert_close(model.code_embedding.weight[16:], old[16:])
