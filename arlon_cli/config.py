@@ -126,7 +126,8 @@ class OpenSoraVAEConfig:
 class LatentVQVAEConfig:
     """Latent VQ-VAE (2.1): `ratio` is (time, height, width) from latents to codes, powers of two.
 
-    `num_refine_blocks` convolutional blocks of the decoder work on the latents' grid.
+    Both ways have `width` channels on the codes' grid and `fine_width` on the latents', where the decoder has
+    `num_refine_blocks` convolutional blocks.
     """
 
     latent_channels: int
@@ -134,6 +135,7 @@ class LatentVQVAEConfig:
     width: int
     num_res_blocks: int
     num_refine_blocks: int
+    fine_width: int
     num_heads: int
     codebook_size: int
     codebook_dim: int

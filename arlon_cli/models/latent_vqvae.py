@@ -123,10 +123,12 @@ class Encoder(nn.Module):
 
     def __init__(self, config: LatentVQVAEConfig) -> None:
         super().__init__()
-        width = config.width
-        self.stem = CausalConv3d(config.latent_channels, width, (3, 3, 3))
+        width, fine = config.width, config.fine_width
+        first, *others = _factors(config.ratio)
+        self.stem = CausalConv3d(config.latent_channels, fine, (3, 3, 3))
         self.down = nn.Sequential(
-            *(nn.Sequential(Activation(width), Downsample(width, width, factor)) for factor in _factors(config.ratio))
+            nn.Sequential(Activation(fine), Downsample(fine, width, first)),
+            *(nn.Sequential(Activation(width), Downsample(width, width, factor)) for factor in others),
         )
         self.blocks = nn.Sequential(*(ResBlock(width, config.num_heads) for _ in range(config.num_res_blocks)))
         self.head = nn.Sequential(
@@ -144,15 +146,16 @@ class Decoder(nn.Module):
 
     def __init__(self, config: LatentVQVAEConfig) -> None:
         super().__init__()
-        width = config.width
+        width, fine = config.width, config.fine_width
         self.stem = nn.Linear(config.codebook_dim, width)
         self.blocks = nn.Sequential(*(ResBlock(width, config.num_heads) for _ in range(config.num_res_blocks)))
-        factors = reversed(_factors(config.ratio))
+        *first, last = reversed(_factors(config.ratio))
         self.up = nn.Sequential(
-            *(nn.Sequential(Activation(width), Upsample(width, width, factor)) for factor in factors)
+            *(nn.Sequential(Activation(width), Upsample(width, width, factor)) for factor in first),
+            nn.Sequential(Activation(width), Upsample(width, fine, last)),
         )
-        self.refine = nn.Sequential(*(ConvBlock(width) for _ in range(config.num_refine_blocks)))
-        self.head = nn.Sequential(Activation(width), CausalConv3d(width, config.latent_channels, (3, 3, 3)))
+        self.refine = nn.Sequential(*(ConvBlock(fine) for _ in range(config.num_refine_blocks)))
+        self.head = nn.Sequential(Activation(fine), CausalConv3d(fine, config.latent_channels, (3, 3, 3)))
 
     def forward(self, v: Tensor) -> Tensor:
         return self.head(self.refine(self.up(self.blocks(self.stem(v)))))

@@ -65,7 +65,7 @@ CPU = Scale(
     changes=ClipKind(160, 56, lead=8),
     most_changes=8192,
     captions=48,
-    vqvae_clips=2,
+    vqvae_clips=1,
     ar_frames=48,
     ranked_frames=128,
     dit_frames=48,

@@ -18,6 +18,7 @@ def tiny(ratio: tuple[int, int, int]) -> LatentVQVAE:
         width=16,
         num_res_blocks=2,
         num_refine_blocks=1,
+        fine_width=8,
         num_heads=2,
         codebook_size=32,
         codebook_dim=8,

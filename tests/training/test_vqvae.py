@@ -17,6 +17,7 @@ CONFIG = LatentVQVAEConfig(
     width=16,
     num_res_blocks=1,
     num_refine_blocks=1,
+    fine_width=8,
     num_heads=2,
     codebook_size=16,
     codebook_dim=8,
