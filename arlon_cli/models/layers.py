@@ -39,6 +39,8 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, (time, height, width), padding=(0, height // 2, width // 2))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if stream is None and x.shape[1] < self.kernel_size[0]:
+            return self._few(x)
         if (length := self.kernel_size[0] - 1) > 0:
             first = x[:, :1].expand(-1, length, -1, -1, -1)
             x = torch.cat([first if stream is None else stream.get(self, first), x], dim=1)
@@ -48,6 +50,22 @@ class CausalConv3d(nn.Conv3d):
             y = F.conv2d(x.flatten(2, 3).movedim(-1, 1), self.weight.squeeze(-1), self.bias)
             return y.movedim(1, -1).unflatten(2, x.shape[2:4])
         return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+    def _few(self, x: Tensor) -> Tensor:
+        """Fewer frames than the kernel sees: what falls on copies of the first is summed beforehand."""
+        frames, seen = x.movedim(-1, 2), []  # (B, T, C, H, W)
+        for index in range(x.shape[1]):
+            past = self.weight[:, :, : self.kernel_size[0] - index].sum(2, keepdim=True)
+            kernel = torch.cat([past, self.weight[:, :, self.kernel_size[0] - index :]], dim=2)
+            seen.append(
+                F.conv2d(
+                    frames[:, : index + 1].flatten(1, 2),
+                    kernel.transpose(1, 2).flatten(1, 2),
+                    self.bias,
+                    padding=self.padding[1:],
+                )
+            )
+        return torch.stack(seen, dim=1).movedim(2, -1)
 
 
 class Downsample(nn.Module):
