@@ -328,7 +328,7 @@ def train_dit(
     model = run.begin("dit", lambda: STDiT3(run.config.dit, run.config.injection))
     clips = sources["clips"]
     conditions = [decode_clips(vqvae, encode_clips(vqvae, clips.latents)) for vqvae in vqvaes]
-    if model.linear_estimate is not None and not run.goes_on("dit"):
+    if model.linear_estimate is not None and (run.new_codes or not run.goes_on("dit")):
         few = slice(_STATISTICS_CLIPS)
         model.linear_estimate.set_statistics(
             torch.cat([clips.latents[few]] * len(conditions)), torch.cat([condition[few] for condition in conditions])
