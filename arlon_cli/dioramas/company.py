@@ -41,9 +41,9 @@ class Company:
         if not self.sails:
             return sea.paint(shot, light, image, rough, 0, end)
         image = sea.paint(shot, light, image, rough, 0, _ROW)
-        x, step = self.boat.x(shot), 0.06
-        lift, left, right = (sea.height(shot, rough, _ROW, x + d) for d in (0.0, -step, step))
-        image = self._sail(shot, light, image, x, sea.line(_ROW) - lift, (left - right) / (2 * step) * 0.4)
+        x = self.boat.x(shot)
+        y, slope = sea.ride(shot, rough, _ROW, x, 0.06)
+        image = self._sail(shot, light, image, x, y, slope * 0.4)
         return sea.paint(shot, light, image, rough, _ROW, end)
 
     def still_water(self, shot: Shot, light: Light, image: Tensor, y: float) -> Tensor:

@@ -39,6 +39,11 @@ class Sea:
         peaked = wave + 0.28 * wave.square() - 0.2
         return (0.012 + 0.052 * near) * (0.35 + 0.95 * rough) * peaked
 
+    def ride(self, shot: Shot, rough: Tensor, row: int, x: Tensor, step: float) -> tuple[Tensor, Tensor]:
+        """World y of a row's surface at world x, and how it slopes down to the right over `step` to both sides."""
+        lift, left, right = (self.height(shot, rough, row, x + d) for d in (0.0, -step, step))
+        return self.line(row) - lift, (left - right) / (2 * step)
+
     def paint(
         self, shot: Shot, light: Light, image: Tensor, rough: Tensor, start: int = 0, end: int | None = None
     ) -> Tensor:

@@ -88,7 +88,7 @@ def train_ar(
     model = nn.ModuleDict({"text_encoder": text_encoder, "ar": transformer}).to(run.device)
     text_encoder.requires_grad_(run.learns("text_encoder"))
     new_codes = run.new_codes and run.learns("latent_vqvae")
-    if new_codes and run.goes_on("ar"):
+    if new_codes and run.goes_on("ar") and run.goes_on("latent_vqvae") and not run.begun("ar"):
         clips, codes = starts
         ar.adopt_codes(transformer, encode_clips(cast(LatentVQVAE, run.kept("latent_vqvae")), clips.latents), codes)
     run.fit(

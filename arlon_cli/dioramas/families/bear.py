@@ -36,10 +36,9 @@ class Bear:
 
     def _bear(self, shot: Shot, light: Light, image: Tensor, rough: Tensor) -> Tensor:
         x = shot.travel(0.03, 0.10)
-        step = 0.10
-        lift, left, right = (self.sea.height(shot, rough, self.row, x + d) for d in (0.0, -step, step))
-        y = self.sea.line(self.row) - lift - 0.26 - 0.01 * torch.sin(shot.t * 2.0)
-        angle = (left - right) / (2 * step) * 0.5 + 0.07 * torch.sin(shot.t * 1.4)
+        y, slope = self.sea.ride(shot, rough, self.row, x, 0.10)
+        y = y - 0.26 - 0.01 * torch.sin(shot.t * 2.0)
+        angle = slope * 0.5 + 0.07 * torch.sin(shot.t * 1.4)
         sx, sy, scale = shot.to_screen(x, y)
         cloth = PAINTS[shot.first("colour")]
         fur = light.paint(cloth)

@@ -39,11 +39,9 @@ class Sailboat:
 
     def _boat(self, shot: Shot, light: Light, image: Tensor, rough: Tensor) -> Tensor:
         x = shot.travel(0.045, 0.125)
-        step = 0.06
-        lift, left, right = (self.sea.height(shot, rough, self.row, x + d) for d in (0.0, -step, step))
-        y = self.sea.line(self.row) - lift - 0.015
-        angle = (left - right) / (2 * step) * 0.55 + 0.05 * torch.sin(shot.t * 1.3)
+        y, slope = self.sea.ride(shot, rough, self.row, x, 0.06)
+        angle = slope * 0.55 + 0.05 * torch.sin(shot.t * 1.3)
         sign = -1.0 if shot.first("direction") == "left" else 1.0
-        place = shot.to_screen(x, y)
+        place = shot.to_screen(x, y - 0.015)
         colour = shot.first("colour")
         return sailboat(shot, light, image, place, colour=colour, size=self.scale, sign=sign, angle=angle)
