@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from arlon_cli.dioramas import ATTRIBUTES
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 
-VISIBLE = {name: ATTRIBUTES[name] for name in ("family", "time", "weather", "colour", "count", "state")}
+VISIBLE = {name: ATTRIBUTES[name] for name in ("family", "time", "weather", "colour", "count", "state", "company")}
 """The attributes that one frame shows."""
 
 
