@@ -77,9 +77,22 @@ def seam_ratio(seen: Appearance, joins: Sequence[int], cuts: Sequence[int] = ())
     `joins` are the indices, at least 1, of the first frames of later segments; `cuts` those of wanted cuts, which count
     nowhere. Without a seam it is about 1.
     """
-    elsewhere = np.delete(seen.difference, np.array([*joins, *cuts], dtype=int) - 1)
-    at_joins = seen.difference[np.array(joins, dtype=int) - 1].mean()
-    return float(max(at_joins, _NO_DIFFERENCE) / max(np.median(elsewhere), _NO_DIFFERENCE))
+    return _over_median(seen.difference[np.array(joins, dtype=int) - 1], _elsewhere(seen, (*joins, *cuts)))
+
+
+def seam_ratio_by_chance(seen: Appearance, joins: Sequence[int], cuts: Sequence[int] = ()) -> float:
+    """What `seam_ratio` would be in the mean if the joins lay anywhere else: more than 1 where a scene has flashes."""
+    elsewhere = _elsewhere(seen, (*joins, *cuts))
+    return _over_median(elsewhere, elsewhere)
+
+
+def _elsewhere(seen: Appearance, places: Sequence[int]) -> np.ndarray:
+    return np.delete(seen.difference, np.array(places, dtype=int) - 1)
+
+
+def _over_median(some: np.ndarray, of: np.ndarray) -> float:
+    """The mean of some differences over the median one of others."""
+    return float(max(some.mean(), _NO_DIFFERENCE) / max(np.median(of), _NO_DIFFERENCE))
 
 
 def largest_jump(seen: Appearance) -> float:

@@ -10,6 +10,7 @@ from arlon_cli.evaluation.appearance import (
     appearance,
     colour_drift,
     seam_ratio,
+    seam_ratio_by_chance,
     sharpness_ratio,
     temporal_flickering,
 )
@@ -51,13 +52,15 @@ def measure_video(
     seen = appearance(read())
     end = min(END_FRAMES, (len(seen.difference) + 1) // 2)
     moved = movement(read(), fps, flow)
+    places = None if seams is None or not seams.joins else (seams.joins, seams.cuts)
     metrics = {
         "temporal_flickering": temporal_flickering(seen),
         "dynamic_degree_proxy": float(is_dynamic(moved)),
         "movement": float(moved.mean()) if len(moved) else None,
         "motion_smoothness_proxy": motion_smoothness(read(), flow),
         "subject_consistency_proxy": None if features is None else subject_consistency(features),
-        "seam_ratio": seam_ratio(seen, seams.joins, seams.cuts) if seams is not None and seams.joins else None,
+        "seam_ratio": None if places is None else seam_ratio(seen, *places),
+        "seam_ratio_by_chance": None if places is None else seam_ratio_by_chance(seen, *places),
         "colour_drift": colour_drift(seen, end),
         "sharpness_ratio": sharpness_ratio(seen, end),
     }

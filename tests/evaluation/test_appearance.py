@@ -11,6 +11,7 @@ from arlon_cli.evaluation.appearance import (
     colour_drift,
     lab_colour,
     seam_ratio,
+    seam_ratio_by_chance,
     sharpness_ratio,
     temporal_flickering,
 )
@@ -54,6 +55,16 @@ def test_seam_ratio_tells_a_hard_cut_from_an_even_change() -> None:
     assert seam_ratio(appearance(ramp), joins=(5, 10)) == pytest.approx(3.0)
     assert seam_ratio(appearance(ramp), joins=(5,), cuts=(10,)) == pytest.approx(1.0)
     assert seam_ratio(appearance(still(8)), joins=(4,)) == 1.0
+
+
+def test_what_joins_anywhere_else_would_give_tells_flashes_from_seams() -> None:
+    ramp = np.concatenate([still(1, (10 + 2 * i,) * 3) for i in range(21)])
+    assert seam_ratio_by_chance(appearance(ramp), joins=(10,)) == pytest.approx(1.0)
+    ramp[10:] += 8  # 10 instead of 2 at the join, which counts for nothing here
+    assert seam_ratio_by_chance(appearance(ramp), joins=(10,)) == pytest.approx(1.0)
+    ramp[5:] += 18  # 20 at one of the 19 other places
+    assert seam_ratio_by_chance(appearance(ramp), joins=(10,)) == pytest.approx((18 * 2 + 20) / 19 / 2)
+    assert seam_ratio_by_chance(appearance(ramp), joins=(10,), cuts=(5,)) == pytest.approx(1.0)
 
 
 def test_lab_of_known_colours() -> None:

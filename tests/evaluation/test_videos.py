@@ -12,15 +12,16 @@ def test_a_still_clip_with_one_changed_end() -> None:
     found = measure_video(lambda: frames, 24, Seams(joins=(END_FRAMES,), cuts=(2 * END_FRAMES,))).metrics
     assert found["dynamic_degree_proxy"] == 0.0
     assert found["motion_smoothness_proxy"] == pytest.approx(1.0, abs=0.01)
-    assert found["seam_ratio"] == 1.0
+    assert found["seam_ratio"] == found["seam_ratio_by_chance"] == 1.0
     assert found["colour_drift"] == pytest.approx(46.7, abs=1)  # L* of grey 80 is 34.0, that of 200 is 80.6
     assert found["sharpness_ratio"] == 1.0
 
 
 def test_without_known_joins_there_is_no_seam_ratio() -> None:
     frames = np.zeros((4, 32, 32, 3), np.uint8)
-    assert measure_video(lambda: frames, 24).metrics["seam_ratio"] is None
-    assert measure_video(lambda: frames, 24, Seams(joins=(), cuts=(2,))).metrics["seam_ratio"] is None
+    for seams in (None, Seams(joins=(), cuts=(2,))):
+        metrics = measure_video(lambda: frames, 24, seams).metrics
+        assert metrics["seam_ratio"] is metrics["seam_ratio_by_chance"] is None
 
 
 def test_consistency_is_that_of_the_features_that_are_given() -> None:
