@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from arlon_cli.config import STDiT3Config, TemporalVAEConfig
@@ -146,7 +146,7 @@ def main(files: list[str]) -> int:
     for file in files:
         try:
             found = errors(Path(file))
-        except ValueError as error:
+        except (ValueError, OSError, SafetensorError) as error:
             print(f"{file}: {error}")
             failed = True
             continue
