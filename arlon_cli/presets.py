@@ -74,7 +74,7 @@ DIORAMA = ModelConfig(
         candidates=8,
         temperature=1.0,
         change_frames=6,
-        change_guidance=2.0,
+        change_guidance=1.5,
     ),
     dit=STDiT3Config(
         in_channels=16,
