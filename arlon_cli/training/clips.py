@@ -120,6 +120,18 @@ def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClip
     return LatentClips(torch.cat(latents).to(device), scenes, starts)
 
 
+def also_half_a_code_later(clips: LatentClips, latents_per_code: int, frames_per_latent: int) -> LatentClips:
+    """The clips twice, behind each other: as they are, and from half a code on, where their codes are others.
+
+    Both end where the later ones do, with a whole code.
+    """
+    later = latents_per_code // 2
+    length = (clips.latents.shape[2] - later) // latents_per_code * latents_per_code
+    latents = torch.cat([clips.latents[:, :, first : first + length] for first in (0, later)])
+    starts = [start + first * frames_per_latent for first in (0, later) for start in clips.starts]
+    return LatentClips(latents, clips.scenes * 2, starts)
+
+
 def code_batches(
     codes: Tensor,
     clips: LatentClips,

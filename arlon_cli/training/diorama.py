@@ -29,6 +29,7 @@ from arlon_cli.training.clips import (
     ClipKind,
     CodedClips,
     LatentClips,
+    also_half_a_code_later,
     condition_batches,
     decode_clips,
     encode_clips,
@@ -216,7 +217,11 @@ def train_parts(run: Run) -> dict[str, nn.Module]:
     samples.conditions("latent_vqvae_coarse", coarse)
     coded: dict[str, CodedClips] = {}
     if run.learns("latent_vqvae", "ar", "ranker"):
-        coded = {stage: (some, encode_clips(fine, some.latents)) for stage, some in clips.items()}
+        shown = dict(clips)
+        if "clips" in shown:  # the fewest, and the longest
+            ratio = config.latent_vqvae.ratio[0]
+            shown["clips"] = also_half_a_code_later(clips["clips"], ratio, VideoVAE.temporal_ratio)
+        coded = {stage: (some, encode_clips(fine, some.latents)) for stage, some in shown.items()}
     sharpen_decoder(run, fine, video_vae, coded)
     samples.conditions("decoder", fine)
     transformer = train_drafts(run, text_encoder, coded)

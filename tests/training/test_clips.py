@@ -10,7 +10,15 @@ from torch import Tensor
 from arlon_cli.config import ModelConfig, VideoVAEConfig
 from arlon_cli.dioramas import COUNTED, Scene, mentioned, render, sample_scene
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.training.clips import BATCHES, ClipKind, LatentClips, code_batches, read_clips, write_clips
+from arlon_cli.training.clips import (
+    BATCHES,
+    ClipKind,
+    LatentClips,
+    also_half_a_code_later,
+    code_batches,
+    read_clips,
+    write_clips,
+)
 
 FRAMES = 8  # to a code frame
 
@@ -146,6 +154,14 @@ def test_clips_are_of_their_scenes(tmp_path: Path, tiny_config: ModelConfig, kin
         with torch.inference_mode():
             expected = vae.encode((frames * 255).round().transpose(1, 2) / 127.5 - 1)[0].half()
         assert torch.equal(latents, expected)
+
+
+def test_clips_come_again_half_a_code_later() -> None:
+    some, latents = scenes(), torch.arange(11.0).view(1, 1, 11, 1, 1).repeat(4, 1, 1, 1, 1)
+    twice = also_half_a_code_later(LatentClips(latents, some, [0, 8, 0, 8]), 4, 4)
+    assert twice.latents.flatten(1).tolist() == [list(range(8))] * 4 + [list(range(2, 10))] * 4
+    assert twice.scenes == some + some
+    assert twice.starts == [0, 8, 0, 8, 8, 16, 8, 16]
 
 
 def test_a_start_is_told_by_the_state_that_it_shows() -> None:
