@@ -16,7 +16,7 @@ from arlon_cli.training.vqvae import relative_error
 _STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 _WINDOW = (4, 7, 7)  # latents (T, H, W) whose pixels are seen at once, or all where there are fewer
 _WINDOWS = 2  # a clip
-_PULL = 1.0  # of the discriminator's judgement, and of its features' distance, beside that of the square error
+_PULL = 4.0  # of the discriminator's judgement, and of its features' distance, beside that of the square error
 _CONTRAST = 4.0  # of what stands out of its blur
 
 
