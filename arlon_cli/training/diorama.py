@@ -217,11 +217,7 @@ def train_parts(run: Run) -> dict[str, nn.Module]:
     samples.conditions("latent_vqvae_coarse", coarse)
     coded: dict[str, CodedClips] = {}
     if run.learns("latent_vqvae", "ar", "ranker"):
-        shown = dict(clips)
-        if "clips" in shown:  # the fewest, and the longest
-            ratio = config.latent_vqvae.ratio[0]
-            shown["clips"] = also_half_a_code_later(clips["clips"], ratio, VideoVAE.temporal_ratio)
-        coded = {stage: (some, encode_clips(fine, some.latents)) for stage, some in shown.items()}
+        coded = {stage: code_clips(fine, some, twice=stage == "clips") for stage, some in clips.items()}
     sharpen_decoder(run, fine, video_vae, coded)
     samples.conditions("decoder", fine)
     transformer = train_drafts(run, text_encoder, coded)
@@ -318,6 +314,13 @@ def make_clips(run: Run, stage: str, video_vae: VideoVAE, kind: ClipKind, most: 
     clips = read_clips(folder, kind, run.device)
     run.on_event(f"{stage}: {len(clips.scenes)} of {kind.length} frames")
     return clips
+
+
+def code_clips(vqvae: LatentVQVAE, clips: LatentClips, *, twice: bool) -> CodedClips:
+    """Clips with their codes; `twice`, also half a code later, for those that are few and long."""
+    if twice:
+        clips = also_half_a_code_later(clips, vqvae.config.ratio[0], VideoVAE.temporal_ratio)
+    return clips, encode_clips(vqvae, clips.latents)
 
 
 def train_dit(
