@@ -45,16 +45,21 @@ class PatchDiscriminator(nn.Module):
 
 
 def loss(
-    vqvae: LatentVQVAE, vae: VideoVAE, discriminator: PatchDiscriminator, latents: Tensor, codes: Tensor
+    vqvae: LatentVQVAE,
+    vae: VideoVAE,
+    discriminator: PatchDiscriminator,
+    latents: Tensor,
+    codes: Tensor,
+    visible: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What decoder and discriminator learn from latents (B, C, T, H, W) and their codes (B, t, h, w).
 
-    Its value is no measure of either. The discriminator's loss is the hinge. F is pulled by its square error, by the
-    discriminator's judgement of its pixels, and by the distance of their features from those of the latents' pixels
-    (Wang et al., 2018); how hard, is told by the lengths of the three gradients and by how much of its loss the
-    discriminator has learnt away: one that knows nothing draws dots. Windows come from torch's global random numbers.
-    Metrics: `mse` of F relative to the latents' variance; `judged`, the mean judgement; `features`, their distance;
-    `discriminator`, its loss, 2 at first.
+    Its value is no measure of either. The discriminator's loss is the hinge. F is pulled by its square error, as far as
+    it is `visible` (see `relative_error`), by the discriminator's judgement of its pixels, and by the distance of their
+    features from those of the latents' pixels (Wang et al., 2018); how hard, is told by the lengths of the three
+    gradients and by how much of its loss the discriminator has learnt away: one that knows nothing draws dots. Windows
+    come from torch's global random numbers. Metrics: `mse` of F relative to the latents' variance; `judged`, the mean
+    judgement; `features`, their distance; `discriminator`, its loss, 2 at first.
     """
     condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
     leaf = condition.detach().requires_grad_()
@@ -72,7 +77,7 @@ def loss(
     distance = torch.stack(
         [F.l1_loss(f, r.detach()) / r.detach().abs().mean() for f, r in zip(found, real_features, strict=True)]
     ).mean()
-    mse = relative_error(leaf, latents)
+    mse = relative_error(leaf, latents, visible)
     (pull,) = torch.autograd.grad(mse, leaf)
     skill = (1 - hinge.detach() / 2).clamp(min=0)
     strength = _PULL * skill * pull.norm()

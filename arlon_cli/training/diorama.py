@@ -211,9 +211,9 @@ def train_parts(run: Run) -> dict[str, nn.Module]:
         for stage, (kind, most, first) in kinds.items()
         if stage in run.budget.shares
     }
-    fine = train_latent_vqvae(run, "latent_vqvae", config.latent_vqvae, clips)
+    fine = train_latent_vqvae(run, "latent_vqvae", config.latent_vqvae, video_vae, clips)
     samples.conditions("latent_vqvae", fine)
-    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", config.latent_vqvae_coarse, clips)
+    coarse = train_latent_vqvae(run, "latent_vqvae_coarse", config.latent_vqvae_coarse, video_vae, clips)
     samples.conditions("latent_vqvae_coarse", coarse)
     coded: dict[str, CodedClips] = {}
     if run.learns("latent_vqvae", "ar", "ranker"):

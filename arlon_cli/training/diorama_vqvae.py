@@ -15,6 +15,7 @@ from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import adversarial, vqvae
 from arlon_cli.training.clips import CodedClips, LatentClips
 from arlon_cli.training.stages import Run
+from arlon_cli.training.visibility import visibility
 
 _LEARNING_RATE, _MATRIX_RATE = 2e-3, 3e-3  # Muon in many small steps learns fastest
 _DISCRIMINATOR_WIDTH = 32
@@ -23,7 +24,7 @@ _SHARPNESS = 0.75  # 0 is the decoder that square errors taught, 1 the discrimin
 
 
 def train_latent_vqvae(
-    run: Run, stage: str, config: LatentVQVAEConfig, clips: Mapping[str, LatentClips]
+    run: Run, stage: str, config: LatentVQVAEConfig, video_vae: VideoVAE, clips: Mapping[str, LatentClips]
 ) -> LatentVQVAE:
     """Latents to codes and back to a condition (2.1), from clips of each kind in turn.
 
@@ -35,6 +36,7 @@ def train_latent_vqvae(
     model = run.begin(stage, lambda: LatentVQVAE(config))
     sources = [clips[kind] for kind in ("starts", "changes", "starts", "clips")]
     most = vqvae.DIORAMA_VQVAE.num_latents
+    visible = visibility(video_vae)
 
     def batch_at(step: int) -> Tensor:
         draw = random.Random(f"{run.seed} {stage} {step}")
@@ -53,13 +55,13 @@ def train_latent_vqvae(
             stage,
             model,
             batch_at,
-            lambda latents: vqvae.decoder_loss(model, latents),
+            lambda latents: vqvae.decoder_loss(model, latents, visible),
             learning_rate=run.rate(stage, _LEARNING_RATE),
             matrix_rate=run.rate(stage, _MATRIX_RATE),
         )
         return model
 
-    training = vqvae.VQVAETraining(model, vqvae.DIORAMA_VQVAE, batch_at)
+    training = vqvae.VQVAETraining(model, vqvae.DIORAMA_VQVAE, batch_at, visible=visible)
     if run.goes_on(stage):
         training.codebook.adopt(batch_at(0)[:, 0].numel() // math.prod(config.ratio))
 
@@ -96,7 +98,7 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, coded: Ma
     model = nn.ModuleDict({"decoder": vqvae.decoder, "discriminator": discriminator}).to(run.device)
     model.requires_grad_(True)
     soft = {name: value.clone() for name, value in vqvae.decoder.state_dict().items()}
-    ratio = vqvae.config.ratio[0]
+    ratio, visible = vqvae.config.ratio[0], visibility(video_vae)
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         draw = random.Random(f"{run.seed} decoder {step}")
@@ -113,7 +115,7 @@ def sharpen_decoder(run: Run, vqvae: LatentVQVAE, video_vae: VideoVAE, coded: Ma
         "decoder",
         model,
         batch_at,
-        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1]),
+        lambda batch: adversarial.loss(vqvae, video_vae, discriminator, batch[0], batch[1], visible),
         learning_rate=4e-4,
         betas=(0.5, 0.95),
     )

@@ -185,6 +185,7 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
         dataclasses.replace(vqvae.DIORAMA_VQVAE, num_latents=longest, autoencoder_steps=settings.num_steps // 4),
         batch_at,
         work.processes.gather,
+        work.visible(),
     )
     if not work.fresh:
         positions = (size // (8 * r) for size, r in zip(settings.sizes[0], config.ratio[1:], strict=True))

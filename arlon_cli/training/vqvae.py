@@ -97,7 +97,8 @@ class VQVAETraining:
     """Loss and codebook of a run, as the loop calls them: `loss(latents)` once or more, then `after_step(step)`.
 
     Make it once the module is on its device, since the codebook is changed in place there. `batch_at(index)` gives
-    batches for the codebook's start; `gather` puts the vectors of all processes one behind the other.
+    batches for the codebook's start; `gather` puts the vectors of all processes one behind the other; `visible` is what
+    `relative_error` takes.
     `codebook` is the run's state beside the module's: hand `codebook.state_dict` and `codebook.load_state_dict` on.
     """
 
@@ -107,15 +108,21 @@ class VQVAETraining:
         settings: VQVAESettings,
         batch_at: Callable[[int], Tensor],
         gather: Callable[[Tensor], Tensor] = lambda vectors: vectors,
+        visible: Tensor | None = None,
     ) -> None:
-        self.vqvae, self.settings, self.batch_at, self.gather = vqvae, settings, batch_at, gather
+        self.vqvae, self.settings, self.batch_at = vqvae, settings, batch_at
+        self.gather, self.visible = gather, visible
         self.codebook = CodebookEMA(vqvae.codebook, decay=settings.codebook_decay, dead_below=settings.dead_below)
         self._embedded: list[Tensor] = []  # vectors of the micro-batches since the last step
 
     def loss(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of latents (B, C, T, H, W) and its metrics; those of the codebook come once it has started."""
         loss, metrics, embedded = vqvae_loss(
-            self.vqvae, latents, commitment_weight=self.settings.commitment_weight, quantize=bool(self.codebook.started)
+            self.vqvae,
+            latents,
+            commitment_weight=self.settings.commitment_weight,
+            quantize=bool(self.codebook.started),
+            visible=self.visible,
         )
         self._embedded.append(_vectors(embedded))
         return loss, metrics
@@ -133,12 +140,18 @@ class VQVAETraining:
 
 
 def vqvae_loss(
-    vqvae: LatentVQVAE, latents: Tensor, *, commitment_weight: float, quantize: bool
+    vqvae: LatentVQVAE,
+    latents: Tensor,
+    *,
+    commitment_weight: float,
+    quantize: bool,
+    visible: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Loss, metrics and V (B, D, t, h, w) of latents (B, C, T, H, W); without `quantize`, of a plain autoencoder.
 
-    Metrics: `mse` of F relative to the latents' variance (1: no better than their mean), and where quantised
-    `commitment` (relative to V, whose mean square is 1), `perplexity` and `usage`, the share of codes in this batch.
+    Metrics: `mse` of F relative to the latents' variance (1: no better than their mean), as it is `visible`, and where
+    quantised `commitment` (relative to V, whose mean square is 1), `perplexity` and `usage`, the share of codes in
+    this batch.
     """
     embedded = vqvae.embed(latents).float()
     commitment, metrics, passed = latents.new_zeros(()), {}, embedded
@@ -150,13 +163,15 @@ def vqvae_loss(
         metrics = {"commitment": commitment, "perplexity": perplexity, "usage": (share > 0).float().mean()}
         passed = embedded + (quantized - embedded).detach()  # straight through
     condition = vqvae.reconstruct(passed)[:, :, : latents.shape[2]].float()
-    mse = relative_error(condition, latents)
+    mse = relative_error(condition, latents, visible)
     metrics["mse"] = mse
     detached = {name: value.detach() for name, value in metrics.items()}
     return mse + commitment_weight * commitment, detached, embedded.detach()
 
 
-def decoder_loss(vqvae: LatentVQVAE, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def decoder_loss(
+    vqvae: LatentVQVAE, latents: Tensor, visible: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean square error of F of the codes of latents (B, C, T, H, W), relative to the latents' variance.
 
     What decodes is all that learns from it: codes that others know stay as they are.
@@ -164,12 +179,17 @@ def decoder_loss(vqvae: LatentVQVAE, latents: Tensor) -> tuple[Tensor, dict[str,
     with torch.no_grad():
         codes = vqvae.encode(latents)
     condition = vqvae.decode(codes)[:, :, : latents.shape[2]].float()
-    mse = relative_error(condition, latents)
+    mse = relative_error(condition, latents, visible)
     return mse, {"mse": mse.detach()}
 
 
-def relative_error(condition: Tensor, latents: Tensor) -> Tensor:
-    """Mean square error of F, relative to the variance of latents, (B, C, T, H, W) both."""
+def relative_error(condition: Tensor, latents: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Mean square error of F, relative to the variance of latents, (B, C, T, H, W) both.
+
+    With `visible` (C, C), of what that makes of either: see `training/visibility.py`.
+    """
+    if visible is not None:
+        condition, latents = (torch.einsum("ij,bj...->bi...", visible, x) for x in (condition, latents))
     return F.mse_loss(condition, latents) / latents.var(dim=(0, 2, 3, 4)).mean()
 
 

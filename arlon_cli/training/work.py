@@ -23,6 +23,7 @@ from arlon_cli.training.buckets import Buckets, Window
 from arlon_cli.training.prepared import Encoding, Piece, Prepared, Size, codes_key, text_key
 from arlon_cli.training.processes import Processes
 from arlon_cli.training.start import RATE_ON, Part, check_same_run, starting_part
+from arlon_cli.training.visibility import visibility
 
 _LEARNS_FROM = {
     "video_vae": (),
@@ -171,6 +172,12 @@ class Work:
 
     def vqvae(self, part: str) -> LatentVQVAE:
         return cast(LatentVQVAE, self.checkpoint.load(part, self.device, torch.float32))
+
+    def visible(self) -> Tensor | None:
+        """How an error of latents is seen, where it is known: of a VAE of this project, not of a published one."""
+        if not isinstance(self.config.video_vae, VideoVAEConfig):
+            return None
+        return visibility(cast(VideoVAE, self.checkpoint.load("video_vae", self.device, torch.float32)))
 
     def latent_window(self, window: Window) -> Tensor:
         """The latents (C, T, H, W) of a window."""
