@@ -26,4 +26,4 @@ def visibility(vae: VideoVAE) -> Tensor:
     directions = torch.cat([seen.flatten(0, -2), broad.flatten(0, -2)])
     form = directions.T @ directions
     strengths, axes = torch.linalg.eigh(form / form.diagonal().mean())
-    return ((axes * (strengths.clamp(min=0) + _EVEN).sqrt()).T).float()
+    return (axes * (strengths.clamp(min=0) + _EVEN).sqrt()).T.float()
