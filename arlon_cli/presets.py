@@ -24,9 +24,9 @@ DIORAMA = ModelConfig(
     width=128,
     fps=24,
     text_encoder=TextEncoderConfig(vocab_size=1536, width=192, num_layers=3, num_heads=4, ffn_width=384, max_tokens=80),
-    video_vae=VideoVAEConfig(latent_channels=16, widths=(64, 128, 192), num_res_blocks=2),
+    video_vae=VideoVAEConfig(latent_channels=32, widths=(64, 128, 192), num_res_blocks=2),
     latent_vqvae=LatentVQVAEConfig(
-        latent_channels=16,
+        latent_channels=32,
         ratio=(2, 2, 2),
         width=128,
         num_res_blocks=3,
@@ -37,7 +37,7 @@ DIORAMA = ModelConfig(
         codebook_dim=256,
     ),
     latent_vqvae_coarse=LatentVQVAEConfig(
-        latent_channels=16,
+        latent_channels=32,
         ratio=(2, 4, 4),
         width=64,
         num_res_blocks=2,
@@ -66,7 +66,7 @@ DIORAMA = ModelConfig(
     ),
     ranker=RankerConfig(
         text_width=192,
-        condition_channels=32,
+        condition_channels=64,
         num_values=(12, 4, 7, 10, 5, 7, 4),
         width=64,
         num_blocks=2,
@@ -77,7 +77,7 @@ DIORAMA = ModelConfig(
         change_guidance=1.5,
     ),
     dit=STDiT3Config(
-        in_channels=16,
+        in_channels=32,
         pred_sigma=False,
         patch_size=(1, 2, 2),
         hidden_size=256,
@@ -90,7 +90,7 @@ DIORAMA = ModelConfig(
         input_sq_size=128,
     ),
     injection=SemanticInjectionConfig(
-        condition_channels=16,
+        condition_channels=32,
         layers=(0, 1, 2),
         fusion="adaptive_norm",
         condition_noise="uncertainty",
