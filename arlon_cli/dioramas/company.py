@@ -19,7 +19,7 @@ class Company:
     """Where a scene's company is and how it looks; its random numbers are its own."""
 
     def __init__(self, kit: Kit, sky: Sky) -> None:
-        company = kit.scene.spans[0].attributes["company"]
+        company = kit.scene.company
         self.flies, self.sails = company in ("balloon", "both"), company in ("sailboat", "both")
         self.side = sky.side
         draw = random.Random(f"company {kit.scene.seed}")

@@ -1,7 +1,7 @@
 """What a diorama shows: its family, and the attributes of each of its spans, drawn from a seed."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FPS = 24
 TRANSITION_SECONDS = 1.5
@@ -60,6 +60,16 @@ class Scene:
     family: str
     num_frames: int
     spans: tuple[DioramaSpan, ...]
+
+    @property
+    def company(self) -> str:
+        """What else it shows, all the time: a value of "company"."""
+        return self.spans[0].attributes["company"]
+
+    def alone(self) -> "Scene":
+        """The same scene without its company."""
+        spans = [replace(span, attributes=span.attributes | {"company": "none"}) for span in self.spans]
+        return replace(self, spans=tuple(spans))
 
 
 ANY_TIME = ("dawn", "day", "sunset", "night")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from arlon_cli.training.data import attribute_values, scene_of
 from arlon_cli.training.painting import files_to_write, paint_files, save_whole
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
+_IN_TURN = 4  # scenes: two of any kind, one in company, and that one alone
+_FURTHER = 1 << 32  # between the seeds that are tried for a scene in company
 
 
 def write_pictures(
@@ -27,7 +30,8 @@ def write_pictures(
 ) -> None:
     """Paint pictures into `folder` for so many seconds, or of `most` scenes; files that exist stay.
 
-    The scenes' seeds go up from `first`.
+    The seeds go up from `first`. Half of them stand for a scene in company and the same scene alone, by turns: company
+    is small and rare, and else would hardly be learnt.
     """
     files = files_to_write(folder, first=first, per_file=per_file, most=most, seconds=seconds, stop=stop)
     for file, seeds, painted in paint_files(files, _chosen, image_size):
@@ -44,13 +48,23 @@ def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
         tensors = load_file(file)
         pictures.append(tensors["pictures"].flatten(0, 1))
         for seed, frames in zip(tensors["seeds"].tolist(), tensors["frames"].tolist(), strict=True):
-            scene = scene_of(seed)
+            scene = _scene(seed)
             values += [attribute_values(scene, frame, wanted) for frame in frames]
     return torch.cat(pictures), torch.tensor(values)
 
 
 def _chosen(seed: int) -> tuple[Scene, list[int]]:
     """The scene of a seed, and a few of its frames, none of them while its state changes."""
-    scene = scene_of(seed)
+    scene = _scene(seed)
     settled = [f for span in scene.spans for f in range(span.settled, span.end)]
     return scene, sorted(random.Random(f"{scene.seed} pictures").sample(settled, _OF_A_SCENE))
+
+
+def _scene(seed: int) -> Scene:
+    """The scene that a seed stands for."""
+    turn = seed % _IN_TURN
+    if turn < _IN_TURN - 2:
+        return scene_of(seed)
+    first = seed - turn + _IN_TURN - 2
+    scene = next(scene for scene in map(scene_of, count(first, _FURTHER)) if scene.company != "none")
+    return scene if seed == first else scene.alone()
