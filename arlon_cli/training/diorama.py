@@ -57,7 +57,8 @@ SHARES = {
     "decoder": 10,
     "ar": 34,
     "guidance": 8,
-    "ranker": 6,
+    "ranker": 5,
+    "mentions": 2,
     "dit": 30,
     "pictures": 4,
     "classifier": 3,
@@ -72,7 +73,8 @@ _SHARES_ON = SHARES | {
     "decoder": 16,
     "ar": 30,
     "guidance": 14,
-    "ranker": 6,
+    "ranker": 5,
+    "mentions": 2,
     "dit": 24,
     "pictures": 3,
     "classifier": 2,
@@ -88,6 +90,7 @@ _LEARNS = {
     "changes": _CODED,
     "decoder": ("latent_vqvae",),
     "guidance": ("ar",),
+    "mentions": ("ranker",),
     "pictures": ("classifier",),
 }
 """Which parts learn from what a stage makes, or in it, where it has not the name of its part"""

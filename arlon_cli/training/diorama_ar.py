@@ -17,14 +17,13 @@ from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.training import ar
 from arlon_cli.training.clips import BATCHES, CodeBatch, CodedClips, code_batches, encode_clips
-from arlon_cli.training.ranker import corrupted_conditions, ranker_loss, read_frames, told_by
+from arlon_cli.training.ranker import corrupted_conditions, frames_loss, mentions_loss, read_frames, told_by
 from arlon_cli.training.stages import Run
-
-RankerBatch = tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]
-"""Text with its mask, what it tells, F of frames, and what these show: what `ranker_loss` wants"""
 
 _LEARNING_RATE = 1e-3
 _RANKER_RATE = 3e-3
+_MENTIONS_RATE = 1e-2
+_CAPTIONS = 128  # a step: there is no end of them, and they are quickly read
 
 
 def train_drafts(run: Run, text_encoder: TextEncoder, clips: Mapping[str, CodedClips]) -> ARTransformer:
@@ -146,20 +145,31 @@ def train_ranker(
     )
     conditions = corrupted_conditions(fine, frames)
 
-    def batch_at(step: int) -> RankerBatch:
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
         draw = random.Random(f"{run.seed} ranker {step}")
         chosen = torch.tensor([draw.randrange(len(conditions)) for _ in range(run.scale.ranked_frames)])
-        with torch.no_grad():
-            text, told = told_by(text_encoder, [draw.randrange(HELD_OUT) for _ in range(run.scale.captions)])
-        return text, told, conditions[chosen].float(), values[chosen]
+        return conditions[chosen].float(), values[chosen]
 
     run.fit(
         "ranker",
         ranker,
         batch_at,
-        lambda batch: ranker_loss(ranker, *batch),
+        lambda batch: frames_loss(ranker, *batch),
         learning_rate=run.rate("ranker", _RANKER_RATE),
         weight_decay=0.05,
+    )
+
+    def captions_at(step: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        draw = random.Random(f"{run.seed} mentions {step}")
+        with torch.no_grad():
+            return told_by(text_encoder, [draw.randrange(HELD_OUT) for _ in range(_CAPTIONS)])
+
+    run.fit(
+        "mentions",
+        ranker.mentioned.requires_grad_(True),
+        captions_at,
+        lambda batch: mentions_loss(ranker, *batch),
+        learning_rate=_MENTIONS_RATE,
     )
     return ranker
 

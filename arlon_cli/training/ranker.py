@@ -19,27 +19,30 @@ _CORRUPTION = 0.3  # at most, of the codes that it learns from: what is drafted 
 _NOISE = 0.1  # of F, so that there is more of it
 
 
-def ranker_loss(
-    ranker: DraftRanker, text: tuple[Tensor, Tensor], told: Tensor, condition: Tensor, values: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy of what frames show, of their F (B, C, r, H, W), and values (B, A) of `VISIBLE`; and of what
-    prompts mention, of their text (P, L, C) and mask (P, L), and told (P, values).
+def frames_loss(ranker: DraftRanker, condition: Tensor, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of what frames show, of their F (B, C, r, H, W), and values (B, A) of `VISIBLE`.
 
-    Half of the frames are mirrored, which changes none of these attributes. Metrics: `mentioned`, how often all that
-    a prompt tells is right, and the accuracy of each attribute. Random numbers: torch's global generator.
+    Half of the frames are mirrored, which changes none of these attributes. Metrics: the accuracy of each attribute.
+    Random numbers: torch's global generator.
     """
     condition = mirror_half(condition)
     condition = condition + _NOISE * torch.randn_like(condition)
     shown = ranker.shows(condition).split(ranker.config.num_values, dim=1)
-    of_frames = torch.stack([F.nll_loss(some, value) for some, value in zip(shown, values.unbind(1), strict=True)])
+    losses, right = [], []
+    for some, value in zip(shown, values.unbind(1), strict=True):
+        losses.append(F.nll_loss(some, value))
+        right.append((some.detach().argmax(1) == value).float().mean())
+    return torch.stack(losses).mean(), dict(zip(VISIBLE, right, strict=True))
+
+
+def mentions_loss(ranker: DraftRanker, text: tuple[Tensor, Tensor], told: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of what prompts mention, of their text (P, L, C) and mask (P, L), and told (P, values).
+
+    Metrics: `right`, how often all that a prompt tells is.
+    """
     logits = ranker.mentions(*text)
-    of_text = F.binary_cross_entropy_with_logits(logits, told, reduction="sum") / len(told) / len(VISIBLE)
-    right = [(some.argmax(1) == value).float().mean() for some, value in zip(shown, values.unbind(1), strict=True)]
-    metrics = {
-        "mentioned": ((logits > 0) == told.bool()).all(1).float().mean(),
-        **dict(zip(VISIBLE, right, strict=True)),
-    }
-    return of_frames.mean() + of_text, metrics
+    loss = F.binary_cross_entropy_with_logits(logits, told, reduction="sum") / len(told) / len(VISIBLE)
+    return loss, {"right": ((logits.detach() > 0) == told.bool()).all(1).float().mean()}
 
 
 def told_by(text_encoder: TextEncoder, seeds: Iterable[int]) -> tuple[tuple[Tensor, Tensor], Tensor]:

@@ -7,7 +7,7 @@ from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.training.classifier import VISIBLE
 from arlon_cli.training.clips import LatentClips, decode_clips
 from arlon_cli.training.data import scene_of
-from arlon_cli.training.ranker import corrupted_conditions, ranker_loss, read_frames, told_by
+from arlon_cli.training.ranker import corrupted_conditions, frames_loss, mentions_loss, read_frames, told_by
 
 VALUES = [(name, value) for name, values in VISIBLE.items() for value in values]
 
@@ -56,12 +56,14 @@ def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
     told = torch.zeros(8, len(VALUES)).scatter_(1, values + starts, 1.0)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=3e-3)
     for _ in range(200):
-        value, metrics = ranker_loss(ranker, (text, mask), told, condition, values)
+        of_frames, accuracies = frames_loss(ranker, condition, values)
+        of_captions, metrics = mentions_loss(ranker, (text, mask), told)
         optimizer.zero_grad()
-        value.backward()
+        (of_frames + of_captions).backward()
         optimizer.step()
     ranker.eval()
-    assert set(metrics) == {"mentioned", *VISIBLE}
+    assert set(accuracies) == set(VISIBLE)
+    assert metrics["right"] == 1.0
     with torch.no_grad():
         scores, mirrored = (
             torch.stack([ranker(text[i : i + 1], mask[i : i + 1], some) for i in range(8)])
@@ -69,6 +71,21 @@ def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
         )
     assert scores.argmax(1).tolist() == list(range(8))  # each prompt likes its own frame best
     assert mirrored.argmax(1).tolist() == list(range(8))
+
+
+def test_what_reads_captions_shares_nothing_with_what_reads_frames(tiny_config: ModelConfig) -> None:
+    assert tiny_config.ranker is not None
+    ranker = DraftRanker(tiny_config.ranker)
+    text, mask = torch.randn(2, 3, 16), torch.ones(2, 3, dtype=torch.bool)
+    mentions_loss(ranker, (text, mask), torch.zeros(2, len(VALUES)))[0].backward()
+    by_captions = {name for name, parameter in ranker.named_parameters() if parameter.grad is not None}
+    ranker.zero_grad()
+    values = torch.zeros(2, len(VISIBLE), dtype=torch.long)
+    frames_loss(ranker, torch.randn(2, 4, 2, 4, 4), values)[0].backward()
+    by_frames = {name for name, parameter in ranker.named_parameters() if parameter.grad is not None}
+    assert by_captions == {"mentioned.weight", "mentioned.bias"}
+    assert by_captions | by_frames == dict(ranker.named_parameters()).keys()
+    assert not by_captions & by_frames
 
 
 def test_a_few_codes_of_what_is_shown_are_wrong(tiny_config: ModelConfig) -> None:
