@@ -108,7 +108,7 @@ DIORAMA = ModelConfig(
         ar_temperature=0.9,
         ar_top_k=100,
         ar_guidance_scale=1.0,
-        ar_hold=12.0,
+        ar_hold=14.0,
     ),
     published=None,
 )

@@ -29,10 +29,10 @@ def test_what_stays_as_it_was_is_left_alone(vectors: Tensor) -> None:
 @pytest.mark.parametrize(
     ("scene", "moves"),
     [
-        ((3, 3, 3, 3, 7, 7), 1 + 2 / 32),
-        ((3, 3, 3, 3, 3, 7), 0.5 + 1 / 32),
+        ((3, 3, 3, 3, 7, 7, 7, 7), 1 + 4 / 32),
+        ((3, 3, 3, 3, 3, 7), 0.25 + 1 / 32),
         ((3, 3, 3, 3, *[7] * 32), 2),  # what has moved for long counts twice
-        ((3, 3, 3, 3, 7, 7, 3, 3), 2 / 32),  # and what came back, a little still
+        ((3, 3, 3, 3, 7, 7, 3, 3, 3, 3), 2 / 32),  # and what came back, a little still
     ],
 )
 @pytest.mark.parametrize("strength", [1.0, 4.0])
