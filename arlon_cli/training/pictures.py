@@ -14,7 +14,6 @@ from arlon_cli.training.data import attribute_values, scene_of
 from arlon_cli.training.painting import files_to_write, paint_files, save_whole
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
-_IN_TURN = 4  # scenes: two of any kind, one in company, and that one alone
 _FURTHER = 1 << 32  # between the seeds that are tried for a scene in company
 
 
@@ -62,9 +61,9 @@ def _chosen(seed: int) -> tuple[Scene, list[int]]:
 
 def _scene(seed: int) -> Scene:
     """The scene that a seed stands for."""
-    turn = seed % _IN_TURN
-    if turn < _IN_TURN - 2:
+    turn = seed % 4  # two of any kind, one in company, and that one alone
+    if turn < 2:
         return scene_of(seed)
-    first = seed - turn + _IN_TURN - 2
-    scene = next(scene for scene in map(scene_of, count(first, _FURTHER)) if scene.company != "none")
-    return scene if seed == first else scene.alone()
+    tried = map(scene_of, count(seed - turn, _FURTHER))
+    scene = next(scene for scene in tried if scene.company != "none")
+    return scene if turn == 2 else scene.alone()
