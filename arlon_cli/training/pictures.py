@@ -64,6 +64,6 @@ def _scene(seed: int) -> Scene:
     turn = seed % 4  # two of any kind, one in company, and that one alone
     if turn < 2:
         return scene_of(seed)
-    tried = map(scene_of, count(seed - turn, _FURTHER))
+    tried = map(scene_of, count(seed - turn + 2, _FURTHER))
     scene = next(scene for scene in tried if scene.company != "none")
     return scene if turn == 2 else scene.alone()
