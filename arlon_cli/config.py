@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import math
 import types
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from arlon_cli.errors import CheckpointError
 
@@ -315,14 +316,26 @@ def _build(cls: type[_Config], data: Any, where: str) -> _Config:
         value = data.get(name)
         if (nested := _config_class(field.type, value)) is not None:
             value = _build(nested, value, f"{where}: {name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(field.type, type) and not isinstance(
-            value, (int, float) if field.type is float else field.type
-        ):
-            raise CheckpointError(f"{where}: {name} is {value!r}, which is no {field.type.__name__}.")
-        values[name] = value
+        elif not _is_a(field.type, value):
+            wanted = getattr(field.type, "__name__", "") if isinstance(field.type, type) else field.type
+            raise CheckpointError(f"{where}: {name} is {json.dumps(value)[:60]}, which is no {wanted}.")
+        values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def _is_a(field_type: Any, value: Any) -> bool:
+    """Whether a JSON value is one of a field's type: a number, a text, true or false, or a list of them for a tuple."""
+    if get_origin(field_type) is tuple:
+        kinds = get_args(field_type)
+        if not isinstance(value, list) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+            return False
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        return all(map(_is_a, kinds, value))
+    if kinds := get_args(field_type):
+        return any(_is_a(kind, value) for kind in kinds)
+    if field_type is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is field_type
 
 
 def _config_class(field_type: Any, value: Any) -> type | None:

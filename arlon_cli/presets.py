@@ -205,7 +205,7 @@ OPENSORA_V1_2 = ModelConfig(
     ),
     segments=SegmentConfig(num_latents=20, overlap=5),
     sampling=SamplingConfig(
-        num_steps=30,
+        num_steps=10,
         num_steps_without_codes=30,
         guidance_scale=7.0,
         start_timestep=1000.0,

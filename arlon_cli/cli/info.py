@@ -25,7 +25,12 @@ def info(
         print(json.dumps({"path": str(file)} | facts, ensure_ascii=False))
         return
     for name, value in facts.items():
-        print(f"{name.replace('_', ' ')}: {value}")
+        print(_printable(f"{name.replace('_', ' ')}: {value}"))
+
+
+def _printable(text: str) -> str:
+    """Text of a file that anybody may have made, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def remake_command(made: VideoMetadata, path: Path) -> str | None:
@@ -33,18 +38,24 @@ def remake_command(made: VideoMetadata, path: Path) -> str | None:
 
     A storyboard comes on standard input; frames that were added to a finished video are added again.
     """
-    from arlon_cli.presets import PRESETS
-
     if made.extends:
         return None
     if made.preview:  # which comes beside the video
         path = path.with_name(path.name.replace("-preview.mp4", ".mp4"))
-    *before, last = made.shots
-    if before and last.added:
+    extensions: list[str] = []
+    while len(made.shots) > 1 and made.shots[-1].added:
+        *before, last = made.shots
         earlier = path.with_name(f"{path.stem}-before.mp4")
         extend = ["arlon", "extend", "--frames", str(last.num_frames), "--model", made.model, "-o", path.name]
-        making = remake_command(replace(made, shots=tuple(before)), earlier)
-        return f"{making} && {shlex.join([*extend, '--', earlier.name, last.prompt])}"
+        extensions.append(shlex.join([*extend, "--", earlier.name, last.prompt]))
+        made, path = replace(made, shots=tuple(before)), earlier
+    return " && ".join([_making(made, path), *reversed(extensions)])
+
+
+def _making(made: VideoMetadata, path: Path) -> str:
+    """The command line that makes a video that was made in one go."""
+    from arlon_cli.presets import PRESETS
+
     settings = ["--seed", str(made.seed), "--steps", str(made.num_steps), "--guidance", str(made.guidance_scale)]
     settings += ["--dtype", made.dtype, *([] if made.use_ar else ["--no-ar"])]
     settings += ["--reuse", str(made.reuse)] if made.reuse else []

@@ -36,6 +36,12 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def finish_work(device: torch.device) -> None:
+    """Wait until a device has done what it was asked to do; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def has_native_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself; where it does not, bfloat16 is hundreds of times slower."""
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

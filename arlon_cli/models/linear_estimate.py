@@ -42,5 +42,5 @@ class LinearEstimate(nn.Module):
             f = condition.to(x_t.dtype) * guided
         seen = (1 - t) ** 2 * s + t**2  # variance of x_t - (1 - t) F
         shared = (1 - t) * s - t  # its covariance with error - noise
-        deviation = (s + 1 - shared**2 / seen).clamp_min(1e-6).sqrt()
+        deviation = (s / seen).clamp_min(1e-6).sqrt()  # of s + 1 - shared² / seen, without its rounding
         return f + shared / seen * (x_t - (1 - t) * f), deviation

@@ -11,14 +11,19 @@ def compile_forward(module: nn.Module, on_warning: Callable[[str], None]) -> Non
     """Compile a module's `forward` when it is first called; where that fails, warn once and go on without."""
     eager = module.forward
     compiled = torch.compile(eager)
+    works = False
 
     def forward(*arguments: Any, **named: Any) -> Any:
+        nonlocal works
         try:
-            return compiled(*arguments, **named)
+            result = compiled(*arguments, **named)
         except Exception as error:  # compilers fail in many ways; what `eager` raises too is its own
+            if works or isinstance(error, torch.OutOfMemoryError):
+                raise
             module.forward = eager
             result = eager(*arguments, **named)
             on_warning(f"--compile does not work here, and is left out: {' '.join(str(error).split())[:200]}")
-            return result
+        works = True
+        return result
 
     module.forward = forward

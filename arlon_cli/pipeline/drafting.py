@@ -33,6 +33,12 @@ def draft_spans(
     A shot's codes grow out of the last code frame before it and those of its own (4.5), whatever is drafted at once.
     `seed` is that of spans without one of their own.
     """
+    device = model.start.device
+
+    def text_of(prompt: str) -> tuple[Tensor, Tensor]:
+        text, mask = texts[prompt]
+        return text.to(device), mask.to(device)
+
     frames: list[Tensor] = []
     for own_seed, group in groupby(spans, key=lambda span: span.seed):
         own_spans = list(group)
@@ -40,14 +46,14 @@ def draft_spans(
         drafted = draft(
             model,
             [
-                Span(*texts[span.prompt], span.num_frames, None if span.before is None else texts[span.before])
+                Span(*text_of(span.prompt), span.num_frames, None if span.before is None else text_of(span.before))
                 for span in own_spans
             ],
             seed=seed if own_seed is None else own_seed,
             temperature=config.ar_temperature,
             top_k=config.ar_top_k,
             guidance_scale=config.ar_guidance_scale,
-            null=texts[""],
+            null=text_of(""),
             ranking=ranking,
             hold=hold,
             prefix=torch.cat([past, *frames])[max(0, first.shot_start - 1) : first.start],

@@ -208,7 +208,7 @@ class Pipeline:
             yield from run.count(frames, "preview")
 
     def encode_prompts(self, prompts: Iterable[str]) -> Texts:
-        """Text features of the prompts and of the null prompt; warns of words that the model never saw.
+        """Text features of the prompts and of the null prompt, on the CPU; warns of words that the model never saw.
 
         Each prompt is encoded once, and the text encoder is freed on return: for many videos, ask for all at first.
         What a published one made is in the store, since such encoders are large and warn of no words.
@@ -217,7 +217,7 @@ class Pipeline:
         keep = isinstance(self.config.text_encoder, PublishedT5Config)
         for prompt in distinct if keep else ():
             if prompt not in self._texts and (stored := self.store.read("texts", self._text_key(prompt))):
-                self._texts[prompt] = (stored["text"].to(self.device), stored["mask"].to(self.device))
+                self._texts[prompt] = (stored["text"], stored["mask"])
         if new := [prompt for prompt in distinct if prompt not in self._texts]:
             text_encoder = cast("TextEncoder | PublishedT5", self.parts.use_once("text_encoder"))
             unknown = dict.fromkeys(word for prompt in new for word in text_encoder.unknown_words(prompt))
@@ -229,7 +229,7 @@ class Pipeline:
             with torch.inference_mode():
                 for prompt in new:
                     text, mask = text_encoder.encode([prompt])
-                    self._texts[prompt] = (text[0], mask[0])
+                    self._texts[prompt] = (text[0].cpu(), mask[0].cpu())
                     if keep:
                         self.store.write("texts", self._text_key(prompt), {"text": text[0], "mask": mask[0]})
         return {prompt: self._texts[prompt] for prompt in distinct}

@@ -1,5 +1,6 @@
 """Frames appended to a video on disk, whose own frames are copied as they are where that is possible."""
 
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
             for chunk in frames:
                 writer.write(chunk)
         parts = Path(folder) / "parts.txt"
-        parts.write_text("".join(f"file {_quoted(part.resolve())}\n" for part in (source, added)), encoding="utf-8")
+        parts.write_bytes(b"".join(b"file %b\n" % _quoted(part.resolve()) for part in (source, added)))
         about = Path(folder) / "about.txt"  # a command line holds no long storyboard
         about.write_bytes(as_ffmetadata(comment))
         command = ["-f", "concat", "-safe", "0", "-i", str(parts), "-f", "ffmetadata", "-i", str(about)]
@@ -92,5 +93,5 @@ def _parameter_sets(path: Path) -> list[bytes]:
     return [unit for unit in units if unit and unit[0] & 31 in (7, 8)]
 
 
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "'\\''") + "'"
+def _quoted(path: Path) -> bytes:
+    return b"'" + os.fsencode(path).replace(b"'", b"'\\''") + b"'"

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ KINDS = ("codes", "latents", "texts", "timings")
 DEFAULT_LIMIT = "10GB"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LAST_RESULT = "last_result.txt"
+_SPARE = 0.01  # of the limit, that is kept free where files must go
 
 
 def artifact_key(**depends_on: Any) -> str:
@@ -43,6 +44,8 @@ class Store:
 
     folder: Path
     limit: float  # math.inf: none
+    _room: list[float] = field(default_factory=lambda: [0.0], init=False, repr=False, compare=False)
+    """Bytes that may be written before all files are counted again, which takes long where there are many"""
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -87,13 +90,16 @@ class Store:
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, save(tensors, metadata={"sha256": _digest(key, tensors)}))
+            content = save(tensors, metadata={"sha256": _digest(key, tensors)})
+            write_whole(path, content)
         except OSError as error:
             raise ArlonError(
                 f"Could not write to the store at {self.folder} ({error.strerror or error}); "
                 "make room, or set ARLON_CACHE_DIR to another folder."
             ) from error
-        self.evict(keep=path)
+        self._room[0] -= len(content)
+        if self._room[0] < 0:
+            self.evict(keep=path, spare=_SPARE * self.limit)
 
     def artifacts(self) -> Iterator[tuple[str, Path, os.stat_result]]:
         """Kind, path and status of every artifact."""
@@ -108,28 +114,32 @@ class Store:
         """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / _LAST_RESULT, str(path.absolute()).encode())
+            write_whole(self.folder / _LAST_RESULT, os.fsencode(path.absolute()))
 
     def last_result(self) -> Path:
         """The newest result that was noted. Raises InputError where there is none, or it is gone."""
         try:
-            path = Path((self.folder / _LAST_RESULT).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            path = Path(os.fsdecode((self.folder / _LAST_RESULT).read_bytes()))
+        except OSError as error:
             raise InputError("There is no newest result yet; name a video.") from error
         if not path.is_file():
             raise InputError(f"The newest result, {path}, is no longer there; name a video.")
         return path
 
-    def evict(self, keep: Path | None = None, limit: float | None = None) -> int:
-        """Remove the least recently used artifacts until the rest fits; returns how many bytes went.
+    def evict(self, keep: Path | None = None, limit: float | None = None, spare: float = 0.0) -> int:
+        """Remove the least recently used artifacts until the rest fits, then `spare` bytes more; returns how many went.
 
         `keep` is never removed.
         """
         limit = self.limit if limit is None else limit
         if limit == math.inf:
             return 0
-        if sum(status.st_size for _, _, status in self.artifacts()) <= limit:
-            return 0
+        total = sum(status.st_size for _, _, status in self.artifacts())
+        removed = self._remove_oldest(limit - spare, keep) if total > limit else 0
+        self._room[0] = min(limit - total + removed, _SPARE * self.limit)
+        return removed
+
+    def _remove_oldest(self, limit: float, keep: Path | None) -> int:
         removed = 0
         with FileLock(self.folder / "evict.lock"):
             for folder in self.folder.glob("*/*/"):

@@ -110,7 +110,10 @@ class VideoWriter:
     def _finish(self, code: int) -> None:
         if code != 0 or self._failed.is_set():
             raise self._error()
-        found = probe(self._temporary).num_frames
+        try:
+            found = probe(self._temporary).num_frames
+        except InputError as error:
+            raise ArlonError(f"{self.path} came out as no video; it was not written.") from error
         if found != self.num_frames:
             raise ArlonError(f"{self.path} would have {found} frames instead of {self.num_frames}; it was not written.")
         try:
@@ -145,13 +148,14 @@ def probe(path: Path) -> VideoInfo:
         raise InputError(f"There is no file {path}.")
     counted = run_ffmpeg("-i", ffmpeg_path(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
-    stream = re.search(r"Stream #\S+.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b", log)
-    rate = re.search(r"([\d.]+)(k?) (?:fps|tbr)\b", log)
+    # of whole lines, since the log has the file's comment too, and that may say anything
+    stream = re.search(r"^\s*Stream #.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b.*", log, re.MULTILINE)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if counted.returncode != 0 or stream is None or not frames:
         raise InputError(f"{path} is no video that ffmpeg can read.")
+    rate = re.search(r"\b(\d+(?:\.\d+)?)(k?) (?:fps|tbr)\b", stream[0])
     width, height = int(stream[1]), int(stream[2])
-    if re.search(r"(?i)display ?matrix: rotation of -?(90|270)\b", log):  # ffmpeg turns such frames upright
+    if re.search(r"(?im)^\s*display ?matrix: rotation of -?(90|270)\b", log):  # ffmpeg turns such frames upright
         width, height = height, width
     return VideoInfo(
         width=width,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from arlon_cli.storage.partial import write_whole
+
 
 class Budget:
     """Splits `minutes` among stages by `shares`; time that a stage leaves over goes to those after it.
@@ -45,7 +47,4 @@ class Budget:
         self._write()
 
     def _write(self) -> None:
-        temporary = self.file.with_suffix(".tmp")
-        content = {"minutes": self.minutes, "spent": self.spent, "steps": self.steps}
-        temporary.write_text(json.dumps(content, indent=2))
-        temporary.replace(self.file)
+        write_whole(self.file, json.dumps({"spent": self.spent, "steps": self.steps}, indent=2).encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from arlon_cli.config import SegmentConfig
@@ -14,8 +14,9 @@ from arlon_cli.dioramas import Scene, caption, mentioned, sample_scene
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.storage.partial import write_whole
 from arlon_cli.training.ar import window_places
-from arlon_cli.training.painting import files_to_write, paint_files, save_whole
+from arlon_cli.training.painting import files_to_write, paint_files
 
 CodeBatch = tuple[list[str], Tensor, Tensor, Tensor]
 """Captions, codes (B, T, h, w), how many of their frames are given, and belong to another prompt, (B,) each"""
@@ -104,7 +105,7 @@ def write_clips(
             with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 latents.append(vae.encode(pixels).half().cpu())
         places = {"seeds": torch.tensor(seeds), "starts": torch.tensor([kind.frames(seed)[1].start for seed in seeds])}
-        save_whole({"latents": torch.cat(latents).contiguous(), **places}, file)
+        write_whole(file, save({"latents": torch.cat(latents).contiguous(), **places}))
 
 
 def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClips:
@@ -112,7 +113,7 @@ def read_clips(folder: Path, kind: ClipKind, device: torch.device) -> LatentClip
     latents: list[Tensor] = []
     scenes: list[Scene] = []
     starts: list[int] = []
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(folder.glob("[!.]*.safetensors")):
         tensors = load_file(file)
         latents.append(tensors["latents"])
         scenes += [kind.scene(seed) for seed in tensors["seeds"].tolist()]

@@ -141,8 +141,7 @@ def train_diorama(
         "new_codes": new_codes,
         "seed": seed,
     }
-    file = folder / "run.json"
-    file.write_text(check_same_run(file, identity), encoding="utf-8")
+    check_same_run(folder / "run.json", identity)
     all_shares = SHARES if start is None or new_codes else _SHARES_ON
     shares = {stage: share for stage, share in all_shares.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
     run = Run(

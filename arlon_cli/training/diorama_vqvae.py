@@ -78,6 +78,7 @@ def train_latent_vqvae(
         learning_rate=run.rate(stage, _LEARNING_RATE),
         matrix_rate=run.rate(stage, _MATRIX_RATE),
         after_step=after_step,
+        after_trial=training.forget,
         extra=training.codebook.state_dict,
         load_extra=training.codebook.load_state_dict,
     )

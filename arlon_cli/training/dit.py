@@ -17,7 +17,7 @@ _BANDS = 4  # of timesteps, in the metrics
 class DiTTrainingConfig:
     """`logit_normal` draws timesteps around the middle, otherwise they are uniform; `shift` is RectifiedFlow's.
 
-    With F, every second timestep is drawn below `start_timestep`, where sampling from the codes begins (4.4).
+    With F, every second timestep is drawn below `start_timestep`: sampling from the codes begins there or later (4.4).
     `unmask_probability`: share of samples with frames given clean; `overlap`: how many first latent frames sampling
     gives, so that many are given most often. `text_dropout`: share of texts that become the unconditional one;
     `condition_dropout`: share of samples that get no F.

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arlon_cli.errors import CheckpointError
+from arlon_cli.storage.partial import partial_file
 from arlon_cli.training.optimizer import Optimizer
 from arlon_cli.training.processes import ALONE, Processes
 
@@ -228,9 +229,9 @@ def _save(
     if extra is not None:
         tensors |= {f"extra.{name}": t for name, t in extra().items()}
     tensors = {name: t.contiguous().clone() for name, t in tensors.items()}
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"step": str(step)})
-    temporary.replace(file)
+    with partial_file(file) as temporary:
+        save_file(tensors, temporary, metadata={"step": str(step)})
+        temporary.replace(file)
 
 
 def _load(

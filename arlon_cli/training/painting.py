@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from arlon_cli.dioramas import HELD_OUT, Scene, render
 
-PROCESSES = os.cpu_count() or 1
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """How many paint; 0 paints in the process that asks"""
 
 Choice = Callable[[int], tuple[Scene, Sequence[int]]]
@@ -102,10 +101,3 @@ def files_to_write(
         if stop() or (time.monotonic() > end and count > 0):
             return
         yield file, [(first + count + i) % HELD_OUT for i in range(per_file)]
-
-
-def save_whole(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write a file that is there once it is whole."""
-    temporary = file.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(file)

@@ -184,7 +184,7 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
         model,
         dataclasses.replace(vqvae.DIORAMA_VQVAE, num_latents=longest, autoencoder_steps=settings.num_steps // 4),
         batch_at,
-        work.processes.gather,
+        work.processes,
         work.visible(),
     )
     if not work.fresh:
@@ -302,9 +302,9 @@ def _alike(batches: Iterable[Tensor]) -> Tensor:
 
 
 def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:
-    """How the DiT learns on latents (B, C, T, H, W): as its preset samples, with Open-Sora's shift where it has one."""
+    """How the DiT learns on latents (B, C, T, H, W): as the dioramas' does, around a published backbone as that did."""
     config = work.config
-    shift = 1.0
+    shift, start = 1.0, dit.DIORAMA_DIT.start_timestep if config.published is None else config.sampling.start_timestep
     if config.sampling.timestep_transform:
         num_frames = config.video_vae.chunk.frames(latents.shape[2])
         shift = RectifiedFlow.for_video(8 * latents.shape[3], 8 * latents.shape[4], num_frames).shift
@@ -312,7 +312,7 @@ def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:
         dit.DIORAMA_DIT,
         logit_normal=config.sampling.timestep_transform,
         shift=shift,
-        start_timestep=config.sampling.start_timestep,
+        start_timestep=start,
         overlap=config.segments.overlap,
         fps=config.fps,
     )

@@ -6,12 +6,13 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from arlon_cli.dioramas import Scene
+from arlon_cli.storage.partial import write_whole
 from arlon_cli.training.data import attribute_values, scene_of
-from arlon_cli.training.painting import files_to_write, paint_files, save_whole
+from arlon_cli.training.painting import files_to_write, paint_files
 
 _OF_A_SCENE = 6  # preparing a scene takes as long as painting a dozen of its frames
 _FURTHER = 1 << 32  # between the seeds that are tried for a scene in company
@@ -36,14 +37,14 @@ def write_pictures(
     for file, seeds, painted in paint_files(files, _chosen, image_size):
         frames = torch.tensor([_chosen(seed)[1] for seed in seeds])
         tensors = {"pictures": torch.stack(painted), "seeds": torch.tensor(seeds), "frames": frames}
-        save_whole(tensors, file)
+        write_whole(file, save(tensors))
 
 
 def read_pictures(folder: Path, names: Iterable[str]) -> tuple[Tensor, Tensor]:
     """What `write_pictures` wrote, (N, 3, size, size) uint8, and the values (N, A) of the attributes `names`."""
     wanted = list(names)
     pictures, values = [], []
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(folder.glob("[!.]*.safetensors")):
         tensors = load_file(file)
         pictures.append(tensors["pictures"].flatten(0, 1))
         for seed, frames in zip(tensors["seeds"].tolist(), tensors["frames"].tolist(), strict=True):

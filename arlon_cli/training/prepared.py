@@ -9,9 +9,9 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,7 +29,7 @@ from arlon_cli.training.processes import Processes
 
 _CODED_LATENTS = 16  # that the latent VQ-VAE encodes at once
 _CAPTIONS = 8  # that the text encoder reads at once
-_KEPT_PIECES = 256  # in memory
+_KEPT_BYTES = 1 << 30  # of what was read last, in memory
 
 Size = tuple[int, int]
 """Height and width in pixels"""
@@ -73,6 +73,7 @@ class Prepared:
     processes: Processes
     on_event: Callable[[str], None]
     stop: Callable[[], bool]
+    _recent: "_Recent" = field(default_factory=lambda: _Recent(), init=False, repr=False, compare=False)
 
     def pieces(self, sources: Sequence[Source], encoding: Encoding) -> list[Piece]:
         """The pieces of a data set. Videos that cannot be read, or are shorter than a unit, are reported and left out.
@@ -136,7 +137,14 @@ class Prepared:
 
     def read(self, kind: str, key: str) -> dict[str, Tensor]:
         """An artifact's tensors, on the CPU. Raises ArlonError where it is gone or damaged."""
-        return _read(self.store, kind, key)
+        if (kept := self._recent.get(key)) is not None:
+            return kept
+        tensors = self.store.read(kind, key)
+        if tensors is None:
+            where = self.store.path(kind, key)
+            raise ArlonError(f"{where} is gone or damaged; the same command makes it again and goes on.")
+        self._recent.keep(key, tensors)
+        return tensors
 
     def _listing(self, source: Source, encoding: Encoding) -> dict[str, Any] | None:
         """What is known of the videos of a file; None where it must be read, since it changed, or pieces are gone."""
@@ -251,9 +259,24 @@ def _text_features(text_encoder: Any, captions: Sequence[str]) -> Iterable[dict[
     return [{"text": features[own]} for features, own in zip(text, mask, strict=True)]
 
 
-@lru_cache(_KEPT_PIECES)
-def _read(store: Store, kind: str, key: str) -> dict[str, Tensor]:
-    tensors = store.read(kind, key)
-    if tensors is None:
-        raise ArlonError(f"{store.path(kind, key)} is gone or damaged; the same command makes it again and goes on.")
-    return tensors
+class _Recent:
+    """The artifacts that were read last, about `_KEPT_BYTES` of them."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._num_bytes = 0
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: str, tensors: dict[str, Tensor]) -> None:
+        self._kept[key] = tensors
+        self._num_bytes += _num_bytes(tensors)
+        while self._num_bytes > _KEPT_BYTES:
+            self._num_bytes -= _num_bytes(self._kept.popitem(last=False)[1])
+
+
+def _num_bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())

@@ -67,6 +67,13 @@ class Processes:
         """The tensors of all processes, of one shape, one behind the other along the first axis."""
         return tensor if self._accelerator is None else self._accelerator.gather(tensor)
 
+    def agree(self, tensor: Tensor) -> None:
+        """Make a tensor what it is in the first process, in place."""
+        if self._accelerator is not None:
+            from accelerate.utils import broadcast
+
+            tensor.copy_(broadcast(tensor.to(self._accelerator.device)))
+
     def gather_objects(self, objects: list[Any]) -> list[Any]:
         """The lists of all processes as one."""
         if self._accelerator is None:

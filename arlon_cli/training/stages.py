@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.dioramas import COUNTED
+from arlon_cli.models.device import finish_work
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
+from arlon_cli.storage.partial import write_whole
 from arlon_cli.training.budget import Budget
 from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
@@ -150,9 +152,17 @@ class Run:
         """Whether there is something of a stage to go on from."""
         return any((self.folder / stage / name).exists() for name in ("state.safetensors", "trained.safetensors"))
 
-    def plan(self, stage: str, module: nn.Module, batch_at: Callable[[int], Any], loss: Loss) -> int:
+    def plan(
+        self,
+        stage: str,
+        module: nn.Module,
+        batch_at: Callable[[int], Any],
+        loss: Loss,
+        after_trial: Callable[[], None] = lambda: None,
+    ) -> int:
         """How many steps the stage takes: as many as fit into its share of the budget, settled once.
 
+        What `loss` keeps of the steps that tell how long one takes, `after_trial` is to drop behind each of them.
         Raises Interrupted where it was to stop before it knew.
         """
         if stage not in self.budget.steps:
@@ -167,11 +177,12 @@ class Run:
                     value, _ = loss(batch)
                 value.backward()
                 module.zero_grad(set_to_none=True)
+                after_trial()
 
-            synchronize = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
             module.train()
             with self.budget.stage(stage):
-                steps = int(0.92 * steps_within(seconds, step, synchronize))  # the optimizer and the averages also work
+                steps = steps_within(seconds, step, lambda: finish_work(self.device))
+                steps = int(0.92 * steps)  # the optimizer and the averages also work
             self.budget.plan(stage, steps)
             self.on_event(f"{stage}: {steps} steps in about {seconds / 60:.1f} minutes")
         return self.budget.steps[stage]
@@ -187,12 +198,13 @@ class Run:
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.99),
         matrix_rate: float | None = None,
+        after_trial: Callable[[], None] = lambda: None,
         **loop: Any,
     ) -> None:
         """Train `module` for as long as planned, or load what an earlier run left; it is frozen afterwards."""
         weights = self.finished(stage)
         if weights is None:
-            num_steps = self.plan(stage, module, batch_at, loss)
+            num_steps = self.plan(stage, module, batch_at, loss, after_trial)
             with self.budget.stage(stage):
                 trained = train(
                     module,
@@ -209,7 +221,7 @@ class Run:
             if trained is None:
                 raise Interrupted
             weights = {name: value.contiguous() for name, value in trained.weights.items()}
-            save_file(weights, self.folder / stage / "trained.safetensors")
+            write_whole(self.folder / stage / "trained.safetensors", save(weights))
         module.load_state_dict(weights)
         module.eval().requires_grad_(False)
 

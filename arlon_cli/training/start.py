@@ -11,6 +11,8 @@ from torch import nn
 from arlon_cli.errors import InputError
 from arlon_cli.models.blank import blank
 from arlon_cli.storage.checkpoint import Checkpoint
+from arlon_cli.storage.partial import write_whole
+from arlon_cli.training.processes import ALONE, Processes
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -39,17 +41,23 @@ def check_target(target: Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
 
 
-def check_same_run(file: Path, run: dict[str, Any]) -> str:
-    """What `file` is to hold, so that a later run finds there what began in its folder.
+def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE) -> None:
+    """Note in `file` what the run is, or see that it is the one that began in the folder.
 
-    Raises InputError where another run did.
+    Raises InputError where another run did, or the file is damaged.
     """
     stated = json.dumps(run, indent=2) + "\n"
-    if file.exists():
-        began = json.loads(file.read_text(encoding="utf-8"))
+    there = file.exists()
+    processes.wait()
+    if there:
+        try:
+            began = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{file} is damaged; name another folder for the run.") from error
         if differing := [name for name, value in json.loads(stated).items() if value != began.get(name)]:
             raise InputError(
                 f"The run in {file.parent} began with another {' and '.join(differing)}; "
                 "go on with the same, or name another folder."
             )
-    return stated
+    elif processes.rank == 0:
+        write_whole(file, stated.encode())

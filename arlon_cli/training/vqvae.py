@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.training.processes import ALONE, Processes
+
+_NEAREST_AT_ONCE = 1 << 16  # vectors, whose distances from all of a codebook are in memory together
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class VQVAETraining:
     """Loss and codebook of a run, as the loop calls them: `loss(latents)` once or more, then `after_step(step)`.
 
     Make it once the module is on its device, since the codebook is changed in place there. `batch_at(index)` gives
-    batches for the codebook's start; `gather` puts the vectors of all processes one behind the other; `visible` is what
+    batches for the codebook's start; `processes` learn from the vectors of all of them; `visible` is what
     `relative_error` takes.
     `codebook` is the run's state beside the module's: hand `codebook.state_dict` and `codebook.load_state_dict` on.
     """
@@ -107,11 +110,11 @@ class VQVAETraining:
         vqvae: LatentVQVAE,
         settings: VQVAESettings,
         batch_at: Callable[[int], Tensor],
-        gather: Callable[[Tensor], Tensor] = lambda vectors: vectors,
+        processes: Processes = ALONE,
         visible: Tensor | None = None,
     ) -> None:
         self.vqvae, self.settings, self.batch_at = vqvae, settings, batch_at
-        self.gather, self.visible = gather, visible
+        self.processes, self.visible = processes, visible
         self.codebook = CodebookEMA(vqvae.codebook, decay=settings.codebook_decay, dead_below=settings.dead_below)
         self._embedded: list[Tensor] = []  # vectors of the micro-batches since the last step
 
@@ -129,14 +132,21 @@ class VQVAETraining:
 
     def after_step(self, step: int) -> None:
         """Start the codebook at the end of the autoencoder's steps, and update it after each later one."""
-        vectors, self._embedded = self._embedded, []
+        vectors = torch.cat(self._embedded)
+        self.forget()
         if self.codebook.started:
-            self.codebook.update(self.gather(torch.cat(vectors)))
+            self.codebook.update(self.processes.gather(vectors))
         elif step + 1 >= self.settings.autoencoder_steps:
             ahead = range(step + 1, step + 1 + self.settings.start_batches)
             with torch.no_grad():
                 first = torch.cat([_vectors(self.vqvae.embed(self.batch_at(i)).float()) for i in ahead])
             self.codebook.start(first, lloyd_iterations=self.settings.lloyd_iterations)
+        for tensor in (self.vqvae.codebook, *self.codebook.state_dict().values()):
+            self.processes.agree(tensor)  # sums on GPUs come out as they please, and what they decide stays
+
+    def forget(self) -> None:
+        """Drop what `loss` was given since the last step, where no step follows."""
+        self._embedded = []
 
 
 def vqvae_loss(
@@ -222,4 +232,5 @@ def _vectors(embedded: Tensor) -> Tensor:
 
 
 def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
-    return (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
+    squares = centres.square().sum(1)
+    return torch.cat([(squares - 2 * some @ centres.T).argmin(1) for some in vectors.split(_NEAREST_AT_ONCE)])

@@ -221,16 +221,13 @@ def check_settings(settings: PartSettings, checkpoint: Checkpoint, processes: Pr
 
 
 def check_run(file: Path, work: Work, pieces: Sequence[Piece]) -> None:
-    """Note what the run is, or see that it is the one that began in the folder. Raises InputError."""
+    """Note in `file` what the run is, or see that it is the one that began in the folder. Raises InputError."""
     part = work.settings.part
     data = json.dumps([dataclasses.astuple(piece) for piece in pieces]).encode()
     run = dataclasses.asdict(work.settings)
     run["model"] = {p: work.checkpoint.part_digest(p) for p in (part, *_LEARNS_FROM[part])}
     run["data"] = hashlib.sha256(data).hexdigest()
-    stated = check_same_run(file, run)
-    work.processes.wait()
-    if work.processes.rank == 0:
-        file.write_text(stated, encoding="utf-8")
+    check_same_run(file, run, work.processes)
 
 
 def as_pixels(frames: Tensor) -> Tensor:

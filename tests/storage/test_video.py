@@ -106,12 +106,22 @@ def test_a_writer_that_fails_says_why(tmp_path: Path) -> None:
         write(tmp_path / "nowhere" / "clip.mp4", clip(4))
 
 
+@pytest.mark.parametrize("comment", ["waves... fps", "a campfire, 60 fps", "x\n  Stream #0:0: Video: h264, 64x64, 9 fps"])
+def test_what_a_comment_says_is_not_probed(comment: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, width=32, height=16, fps=24, comment=comment) as writer:
+        writer.write(clip(5))
+    found = probe(path)
+    assert (found.width, found.height, found.fps, found.num_frames, found.comment) == (32, 16, 24, 5, comment)
+
+
 def test_no_frames_no_file(tmp_path: Path) -> None:
     with (
-        pytest.raises((ArlonError, InputError)),
+        pytest.raises(ArlonError) as raised,
         VideoWriter(tmp_path / "clip.mp4", width=32, height=16, fps=24, comment=""),
     ):
         pass
+    assert raised.value.exit_code == 1  # not the user's fault
     assert not [file for file in tmp_path.iterdir() if file.is_file()]
 
 

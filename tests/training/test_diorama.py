@@ -55,7 +55,7 @@ def train(
 ) -> Path:
     """Train each part for six steps; stop when that many steps were made."""
     folder.mkdir(exist_ok=True)
-    plan = {"minutes": 1, "spent": {}, "steps": dict.fromkeys(SHARES, 6)}
+    plan = {"spent": {}, "steps": dict.fromkeys(SHARES, 6)}
     if not (folder / "budget.json").exists():
         (folder / "budget.json").write_text(json.dumps(plan))
     steps = itertools.count(1)

@@ -10,6 +10,8 @@ from typing import Self
 
 import torch
 
+from arlon_cli.models.device import finish_work
+
 REPEATS = 5
 
 
@@ -29,13 +31,12 @@ class Spread:
 
 def time_calls(work: Callable[[], object], device: torch.device, repeats: int) -> Spread:
     """The seconds of a call; the first call is for the caller to make, and does not count."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     seconds = []
     for _ in range(repeats):
-        wait()
+        finish_work(device)
         start = time.perf_counter()
         work()
-        wait()
+        finish_work(device)
         seconds.append(time.perf_counter() - start)
     return Spread.of(seconds)
 

@@ -15,6 +15,7 @@ from arlon_cli.evaluation.paper.studio import Studio
 from arlon_cli.evaluation.report import Cell, Section, Table
 from arlon_cli.evaluation.results import Finding, Row
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.device import resolve_device
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.video_vae import VideoVAE
@@ -48,6 +49,7 @@ def _alone(studio: Studio, stage: str) -> Finding:
 @torch.inference_mode()
 def stage_cost(folder: Path, stage: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Parameters, GFLOPs, seconds and peak memory in GB of a stage of one whole segment; the DiT's are of one step."""
+    resolve_device(str(device))  # as in rendering: this is a process of its own
     checkpoint = Checkpoint(folder)
     config = checkpoint.config
     part = {AR: "ar", VQVAE: "latent_vqvae", VAE: "video_vae"}.get(stage, "dit")
