@@ -68,6 +68,13 @@ def altered(config: ModelConfig, part: str, **changes: Any) -> str:
         (altered(CONFIG, "text_encoder", vocab_size=9), "text_encoder: unknown vocab_size"),
         (altered(CONFIG, "published", dit=None), "published: missing dit"),
         (json.dumps(json.loads(CONFIG.to_json()) | {"video_vae": 3}), "video_vae: expected an object, found int"),
+        (json.dumps(json.loads(CONFIG.to_json()) | {"height": [128]}), r"height is \[128\], which is no int"),
+        (json.dumps(json.loads(CONFIG.to_json()) | {"fps": True}), "fps is true, which is no int"),
+        (altered(CONFIG, "latent_vqvae", ratio=4), r"ratio is 4, which is no tuple\[int, int, int\]"),
+        (altered(CONFIG, "latent_vqvae", ratio=[4, 8]), r"ratio is \[4, 8\], which is no tuple\[int, int, int\]"),
+        (altered(CONFIG, "latent_vqvae", ratio=["a", 8, 8]), "ratio is .*, which is no tuple"),
+        (altered(CONFIG, "injection", layers=[0.5]), r"layers is \[0.5\], which is no tuple\[int, ...\]"),
+        (altered(CONFIG, "sampling", guidance_scale=math.nan), "guidance_scale is NaN, which is no float"),
     ],
 )
 def test_a_wrong_field_is_named(text: str, message: str) -> None:

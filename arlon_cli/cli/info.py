@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import unicodedata
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,8 @@ def info(
 
 def _printable(text: str) -> str:
     """Text of a file that anybody may have made, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    obeyed = (letter not in "\n\t" and unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if bad else letter for letter, bad in zip(text, obeyed, strict=True))
 
 
 def remake_command(made: VideoMetadata, path: Path) -> str | None:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,7 @@ from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
-from arlon_cli.storage.video import probe, read_metadata
+from arlon_cli.storage.video import VideoWriter, probe, read_metadata
 
 
 def generate(checkpoint: Path, *arguments: str) -> int:
@@ -155,27 +156,43 @@ def test_seconds_of_a_storyboard_count_in_the_rate(
     assert run(["batch", "board.yaml", "-o", "out", *options[2:]]) == 1  # at the model's own rate, another video
 
 
+MADE = VideoMetadata(
+    version="1",
+    model="diorama",
+    model_digest="abc",
+    shots=(ShotRecord("a hill", 9, cut=False),),
+    seed=0,
+    num_steps=4,
+    guidance_scale=1.0,
+    use_ar=True,
+    width=DIORAMA.width,
+    height=DIORAMA.height,
+    fps=DIORAMA.fps,
+    dtype="float32",
+    last_latents="",
+)
+
+
 def test_what_makes_a_presets_video_again_names_what_is_not_its_own() -> None:
-    made = VideoMetadata(
-        version="1",
-        model="diorama",
-        model_digest="abc",
-        shots=(ShotRecord("a hill", 9, cut=False),),
-        seed=0,
-        num_steps=4,
-        guidance_scale=1.0,
-        use_ar=True,
-        width=DIORAMA.width,
-        height=DIORAMA.height,
-        fps=DIORAMA.fps,
-        dtype="float32",
-        last_latents="",
-    )
-    usual = remake_command(made, Path("clip.mp4"))
+
+    usual = remake_command(MADE, Path("clip.mp4"))
     assert usual is not None
     assert "--fps" not in usual
     assert "--size" not in usual
-    assert "--fps 12 --model" in str(remake_command(replace(made, fps=12), Path("clip.mp4")))
+    assert "--fps 12 --model" in str(remake_command(replace(MADE, fps=12), Path("clip.mp4")))
+    added = ShotRecord("more", 9, cut=False, added=True)
+    often = remake_command(replace(MADE, shots=MADE.shots + 3000 * (added,)), Path("clip.mp4"))
+    assert str(often).count("arlon extend") == 3000
+
+
+def test_info_prints_no_codes_that_a_terminal_obeys(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = replace(MADE, shots=(ShotRecord("a hill\x1b[2J\rgone", 9, cut=False),))
+    with VideoWriter(here / "clip.mp4", width=32, height=32, fps=24, comment=made.to_json()) as writer:
+        writer.write(np.zeros((9, 32, 32, 3), np.uint8))
+    assert run(["info", "clip.mp4"]) == 0
+    shown = capsys.readouterr().out
+    assert "a hill\ufffd[2J\ufffdgone (9 frames)" in shown
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
 
 
 def test_info_gives_the_storyboard_that_makes_it_again(

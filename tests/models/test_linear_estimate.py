@@ -30,6 +30,15 @@ def test_what_it_leaves_is_uncorrelated_with_what_is_seen(timestep: float, guide
         assert correlation.abs().max() < 0.02
 
 
+@pytest.mark.parametrize("timestep", [50.0, 900.0, 1000.0])
+def test_in_bfloat16_it_says_the_same(timestep: float) -> None:
+    estimate, x_t, t = LinearEstimate(2), torch.randn(1, 2, 3, 4, 4), torch.tensor([timestep])
+    estimate.error_variance.fill_(0.01)
+    _, expected = estimate(x_t, t, x_t, None)
+    _, found = estimate.bfloat16()(x_t.bfloat16(), t, x_t.bfloat16(), None)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.0)
+
+
 def test_without_a_mask_every_sample_is_guided() -> None:
     estimate = LinearEstimate(2)
     x_t, condition, t = torch.randn(2, 2, 3, 4, 4), torch.randn(2, 2, 3, 4, 4), torch.tensor([200.0, 700.0])

@@ -49,6 +49,26 @@ def test_an_error_of_the_modules_own_is_raised(monkeypatch: pytest.MonkeyPatch) 
     assert not warnings
 
 
+@pytest.mark.parametrize(("error", "first"), [(RuntimeError("later"), True), (torch.OutOfMemoryError("full"), False)])
+def test_what_no_compiler_did_is_raised(error: Exception, first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error behind a call that worked, or memory that is full, of which more without the compiler would be."""
+    calls = iter([None, error] if first else [error])
+
+    def compiled(x: Tensor) -> Tensor:
+        if (failure := next(calls)) is not None:
+            raise failure
+        return x
+
+    monkeypatch.setattr(torch, "compile", lambda function: compiled)
+    module, warnings = nn.Linear(1, 1), []
+    compile_forward(module, warnings.append)
+    if first:
+        module(torch.zeros(1))
+    with pytest.raises(type(error), match=str(error)):
+        module(torch.zeros(1))
+    assert not warnings
+
+
 def test_the_dit_is_compiled_and_gives_the_same_frames(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

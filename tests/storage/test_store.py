@@ -85,6 +85,23 @@ def test_the_least_recently_used_goes(tmp_path: Path) -> None:
     assert all(store.read(kind, key) for kind, key in (("latents", "first"), ("latents", "third"), ("codes", "fourth")))
 
 
+def test_files_are_counted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    artifacts = Store.artifacts
+    monkeypatch.setattr(Store, "artifacts", lambda store: counts.append(1) or artifacts(store))
+    store = Store(tmp_path, 10**7)  # a hundredth of which is some eighty artifacts
+    for number in range(100):
+        store.write("latents", f"key{number}", TENSORS)
+    assert 1 <= len(counts) <= 5
+
+
+def test_the_newest_result_may_have_any_name(tmp_path: Path) -> None:
+    store, result = Store(tmp_path / "store", 10**6), tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    result.touch()
+    store.remember_result(result)
+    assert store.last_result() == result
+
+
 def test_what_is_written_stays_even_beyond_the_limit(tmp_path: Path) -> None:
     store = Store(tmp_path, 10)
     store.write("latents", "only", TENSORS)

@@ -106,7 +106,9 @@ def test_a_writer_that_fails_says_why(tmp_path: Path) -> None:
         write(tmp_path / "nowhere" / "clip.mp4", clip(4))
 
 
-@pytest.mark.parametrize("comment", ["waves... fps", "a campfire, 60 fps", "x\n  Stream #0:0: Video: h264, 64x64, 9 fps"])
+@pytest.mark.parametrize(
+    "comment", ["waves... fps", "a campfire, 60 fps", "x\n  Stream #0:0: Video: h264, 64x64, 9 fps"]
+)
 def test_what_a_comment_says_is_not_probed(comment: str, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     with VideoWriter(path, width=32, height=16, fps=24, comment=comment) as writer:

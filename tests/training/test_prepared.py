@@ -140,6 +140,18 @@ def test_a_damaged_piece_is_named(videos: Path, tmp_path: Path) -> None:
         counted.prepared.read("pixels", key)
 
 
+def test_what_is_kept_in_memory_is_bounded(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(tmp_path)
+    first, second, *_ = (piece.key for piece in counted.pieces(videos))
+    size = counted.prepared.read("pixels", first)["pixels"].nbytes
+    again = Prepared(**{f.name: getattr(counted.prepared, f.name) for f in dataclasses.fields(Prepared) if f.init})
+    monkeypatch.setattr("arlon_cli.training.prepared._KEPT_BYTES", 1.5 * size)
+    kept = again.read("pixels", first)["pixels"]
+    assert again.read("pixels", first)["pixels"] is kept
+    again.read("pixels", second)
+    assert again.read("pixels", first)["pixels"] is not kept
+
+
 def test_no_usable_video_is_an_error(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     shutil.copy(videos / "bad.mp4", tmp_path / "data")

@@ -61,3 +61,5 @@ def test_one_process_talks_to_itself() -> None:
     assert ALONE.gather(vectors) is vectors
     assert ALONE.gather_objects([1]) == [1]
     assert ALONE.any(True) and not ALONE.any(False)
+    ALONE.agree(vectors)
+    assert torch.equal(vectors, torch.eye(2))

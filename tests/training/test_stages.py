@@ -1,5 +1,6 @@
 """How the stages of a recipe are planned."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,11 @@ def test_what_is_to_stop_does_not_plan_first(tmp_path: Path, tiny_config: ModelC
         on_event=lambda message: None,
         stop=lambda: len(steps) == 3,
     )
+    dropped: list[int] = []
+    planning = partial(run.plan, "ar", model, lambda index: torch.ones(1, 2), loss, lambda: dropped.append(len(steps)))
     with pytest.raises(Interrupted):
-        run.plan("ar", model, lambda index: torch.ones(1, 2), loss)
+        planning()
     assert len(steps) == 3 and not run.budget.steps
     steps.append(3)  # now it goes on
-    assert run.plan("ar", model, lambda index: torch.ones(1, 2), loss) == run.budget.steps["ar"] >= 9
+    assert planning() == run.budget.steps["ar"] >= 9
+    assert dropped == [1, 2, 3, *range(5, len(steps) + 1)]  # what each trial left

@@ -140,6 +140,23 @@ def test_autocast_to_bfloat16_stays_near() -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=0.05)
 
 
+def test_what_no_step_follows_is_forgotten() -> None:
+    codebooks = []
+    for trials in (0, 3):
+        torch.manual_seed(0)
+        vqvae, latents = LatentVQVAE(CONFIG), smooth_latents()
+        training = VQVAETraining(vqvae, SETTINGS, lambda index, latents=latents: latents)
+        training.codebook.adopt(latents[:, 0].numel())
+        for _ in range(trials):
+            training.loss(latents + 1)
+            training.forget()
+        training.loss(latents)
+        torch.manual_seed(1)
+        training.after_step(0)
+        codebooks.append(vqvae.codebook.clone())
+    assert torch.equal(*codebooks)
+
+
 def run(folder: Path, num_steps: int, stop_after: int | None = None) -> Trained | None:
     torch.manual_seed(0)
     vqvae = LatentVQVAE(CONFIG)
