@@ -20,7 +20,7 @@ class Plate:
     top: float
 
 
-def plate(kit: Kit, colour: Tensor, coverage: Tensor, snow: Tensor, top: float) -> Plate:
+def plate(colour: Tensor, coverage: Tensor, snow: Tensor, top: float) -> Plate:
     """Join colour (1, 3, ...), coverage and snow (1, 1, ...) into a plate."""
     shape = torch.broadcast_shapes(colour.shape[2:], coverage.shape[2:], snow.shape[2:])
     colour, coverage, snow = (part.expand(1, -1, *shape) for part in (colour, coverage, snow))
@@ -81,10 +81,10 @@ def mountains(
     cap = smoothstep(-0.03, 0.03, snowline * height * (0.75 + 0.35 * rock + 0.25 * facet) - below - 0.02)
     white = kit.rgb((0.95, 0.96, 1.0)) * (0.30 + 0.70 * shade.clamp(max=1))
     settle = 0.35 + 0.5 * smoothstep(-0.5, 0.8, rock + 0.4 * facet)
-    return plate(kit, over(paint, white, cap), kit.below(ridge), settle, ridge.min().item())
+    return plate(over(paint, white, cap), kit.below(ridge), settle, ridge.min().item())
 
 
-def hills(kit: Kit, base: float, height: float, colour: RGB, side: float, groves: float = 1.0) -> Plate:
+def hills(kit: Kit, base: float, height: float, colour: RGB, side: float) -> Plate:
     """Rolling hills with meadows and darker groves."""
     ridge = base - height * (0.5 + 0.45 * kit.profile(2.2, lowest=1, highest=0.03))
     below = kit.plate_y - ridge
@@ -92,11 +92,11 @@ def hills(kit: Kit, base: float, height: float, colour: RGB, side: float, groves
     patches, fine = kit.plate_noise(noise, 0.45, 1.5), kit.plate_noise(noise, 1.3, 3.1)
     slope = torch.gradient(ridge, dim=-1)[0] * kit.size / 2
     shade = (1.02 + 0.35 * torch.tanh(-side * slope * 2.5) + 0.08 * fine) * (1.10 - 0.6 * below.clamp(0, 0.6))
-    grove = smoothstep(0.55, 0.85, patches + 0.3 * fine) * groves
+    grove = smoothstep(0.55, 0.85, patches + 0.3 * fine)
     field = over(kit.rgb(colour), kit.rgb((0.62, 0.62, 0.28)), smoothstep(0.5, 1.2, -patches) * 0.35)
     paint = over(field, kit.rgb((0.10, 0.27, 0.12)), grove * 0.75) * shade
     settle = smoothstep(-0.8, 0.8, fine) * 0.35 + 0.6 - 0.45 * grove
-    return plate(kit, paint, kit.below(ridge), settle, ridge.min().item())
+    return plate(paint, kit.below(ridge), settle, ridge.min().item())
 
 
 def forest(
@@ -125,8 +125,6 @@ def forest(
         leaves = kit.plate_noise(noise, 0.28 / size, 0.28 / size)
         below = (kit.plate_y - line) / size
         shade = 0.80 + 0.11 * row + 0.20 * leaves + 0.22 * across * side - 0.62 * below.clamp(0, 0.9)
-        trees = plate(
-            kit, kit.rgb(colour) * shade.clamp(0.16, 1.4), kit.below(line), 0.75 - 0.9 * below + 0.3 * leaves, 0
-        )
+        trees = plate(kit.rgb(colour) * shade.clamp(0.16, 1.4), kit.below(line), 0.75 - 0.9 * below + 0.3 * leaves, 0)
         layers = layers * (1 - trees.texture[:, 3:4]) + trees.texture
     return Plate(layers, base - tree * 1.12)

@@ -49,9 +49,9 @@ class Kit:
     def rgb(self, colour: RGB) -> Tensor:
         return torch.tensor(colour, device=self.device).view(1, 3, 1, 1)
 
-    def noise(self, size: int = 128, slope: float = 1.8, channels: int = 1, highest: float = 0.25) -> Tensor:
-        """Periodic noise (1, channels, size, size) of mean 0 and deviation 1 whose amplitude falls as f^-slope."""
-        white = torch.randn(channels, size, size, generator=self.generator).to(self.device)
+    def noise(self, size: int = 128, slope: float = 1.8, highest: float = 0.25) -> Tensor:
+        """Periodic noise (1, 1, size, size) of mean 0 and deviation 1 whose amplitude falls as f^-slope."""
+        white = torch.randn(1, size, size, generator=self.generator).to(self.device)
         fy = torch.fft.fftfreq(size, device=self.device)[:, None]
         fx = torch.fft.rfftfreq(size, device=self.device)[None]
         f = (fx.square() + fy.square()).sqrt()
@@ -119,6 +119,9 @@ class Shot:
         self.rows = slice(0, size)
         self.middle = scene.num_frames / 2 / FPS
         self.pan, self.zoom, self.tilt = self._camera()
+
+    def rgb(self, colour: RGB) -> Tensor:
+        return torch.tensor(colour, device=self.device).view(1, 3, 1, 1)
 
     def coarse(self, factor: int = 2) -> "Shot":
         """The same frames on a coarser screen, for soft things."""

@@ -134,7 +134,7 @@ class Sky:
         halo = 0.55 * torch.exp(-d2 * 3.0) + 0.6 * torch.exp(-d2 * 16.0)
         image = over(image, light.glow, (halo * light.sun * (1 - 0.72 * light.night)).clamp(0, 1))
         stars = light.night * light.sun
-        density, shade = self._clouds(soft, light, clouds)
+        density, shade = self._clouds(soft, clouds)
         cloud = over(light.cloud_shade, light.cloud_lit, shade)
         cloud = over(cloud, light.glow, (halo * 0.5 * light.sun * (1 - light.night)).clamp(0, 1))
         layers = shot.fine(torch.cat([over(image, cloud, density), density], dim=1))
@@ -144,7 +144,7 @@ class Sky:
         image = image + sparks * stars * (1 - density)
         return self._disc(shot, light, image, density)
 
-    def _clouds(self, soft: Shot, light: Light, clouds: float) -> tuple[Tensor, Tensor]:
+    def _clouds(self, soft: Shot, clouds: float) -> tuple[Tensor, Tensor]:
         x, y = soft.world(0.12)
         height = (self.horizon - y).clamp(min=0)
         v = 0.62 / (height + 0.42)

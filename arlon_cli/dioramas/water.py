@@ -13,10 +13,10 @@ from arlon_cli.dioramas.sky import Light
 class Sea:
     """Rows of waves from the horizon to the camera; `rough` in [0, 1] raises them and whitens their crests."""
 
-    def __init__(self, kit: Kit, horizon: float, rows: int = 7, deep: RGB = (0.02, 0.16, 0.33)) -> None:
+    def __init__(self, kit: Kit, horizon: float, rows: int = 7) -> None:
         self.horizon = horizon
         self.rows = rows
-        self.deep = deep
+        self.deep: RGB = (0.02, 0.16, 0.33)
         self.shallow: RGB = (0.10, 0.45, 0.55)
         self.phase = kit.uniform(0, 2 * math.pi, rows, 3).tolist()
         self.heading = kit.random.choice((-1.0, 1.0))

@@ -35,8 +35,9 @@ class Weather:
         drop = torch.exp(-((dx * size / 0.9) ** 2)) * smoothstep(-0.055, 0.03, dy) * smoothstep(0.055, 0.045, dy)
         return (drop * kit.uniform(0.5, 1, drops, 1, 1)).sum(0).clamp(0, 1)[None, None]
 
-    def _bake_bolts(self, kit: Kit, bolts: int = 4, slots: int = 16) -> tuple[Tensor, Tensor, Tensor]:
-        """Bolts (bolts, 1, S, S), and for each slot of time a delay and a bolt."""
+    def _bake_bolts(self, kit: Kit) -> tuple[Tensor, Tensor, Tensor]:
+        """Bolts (n, 1, S, S), and for each slot of time a delay and a bolt."""
+        bolts, slots = 4, 16
         axis = (torch.arange(kit.size, device=kit.device) + 0.5) / kit.size * 2 - 1
         y = axis.view(1, 1, -1, 1)
         path = kit.uniform(-0.8, 0.8, bolts, 1, 1, 1) + kit.uniform(-0.25, 0.25, bolts, 1, 1, 1) * (y + 1)
@@ -58,7 +59,7 @@ class Weather:
         flash = flash * flicker * shot.amount("weather", "storm")
         return flash, self.bolts[self.which[index]]
 
-    def flash(self, shot: Shot, light: Light, image: Tensor) -> Tensor:
+    def flash(self, shot: Shot, image: Tensor) -> Tensor:
         """Lightning in the sky, to be painted before what stands in front of it."""
         if not self._ever(shot, "storm"):
             return image

@@ -64,7 +64,7 @@ class Aquarium:
 
     def paint(self, shot: Shot) -> Tensor:
         night = shot.amount("time", "night")
-        colour = lambda day, dark: over(self._rgb(shot, day), self._rgb(shot, dark), night)
+        colour = lambda day, dark: over(shot.rgb(day), shot.rgb(dark), night)
         top, bottom = colour((0.30, 0.78, 0.90), (0.15, 0.22, 0.58)), colour((0.02, 0.22, 0.44), (0.02, 0.05, 0.20))
         self_light = colour((1.0, 1.0, 1.0), (0.56, 0.62, 0.95))
         soft = shot.coarse()
@@ -85,10 +85,6 @@ class Aquarium:
         for fish in self.fish[len(self.fish) // 2 + 1 :]:
             image = self._fish(shot, image, fish, self_light, night)
         return self._bubbles(shot, image, self_light)
-
-    @staticmethod
-    def _rgb(shot: Shot, colour: tuple[float, float, float]) -> Tensor:
-        return torch.tensor(colour, device=shot.device).view(1, 3, 1, 1)
 
     def _sand(self, shot: Shot, image: Tensor, colour: Callable[[RGB, RGB], Tensor], night: Tensor) -> Tensor:
         x, y = shot.world(0.9)
@@ -111,7 +107,7 @@ class Aquarium:
             distance = (x - at - bend - leaf).abs()
             alpha = smoothstep(1.6, -0.4, (distance - body) * shot.size / 2) * (up < 1) * (y < foot + 0.3)
             shade = 0.5 + 0.75 * up + 0.25 * torch.sin(up * 26 + phase)
-            image = over(image, self._rgb(shot, colour) * shade * light, alpha)
+            image = over(image, shot.rgb(colour) * shade * light, alpha)
         return image
 
     def _fish(self, shot: Shot, image: Tensor, fish: tuple, light: Tensor, night: Tensor) -> Tensor:
@@ -123,7 +119,7 @@ class Aquarium:
         sx, sy, scale = shot.to_screen(wx, wy, 0.85)
         swift = 2.2 if shot.first("speed") == "fast" else 1.3
         cloth = PAINTS[shot.first("colour")]
-        main = self._rgb(shot, cloth) * light + self._rgb(shot, cloth) * 0.18 * night
+        main = shot.rgb(cloth) * light + shot.rgb(cloth) * 0.18 * night
         dark, pale = main * 0.55, over(main, torch.ones_like(light) * light, 0.62)
         deep = 0.62 if self.tall else 0.42
         edge = 2.2 / (shot.size * size)

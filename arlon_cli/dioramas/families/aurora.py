@@ -60,7 +60,7 @@ class Aurora:
         lit = wrapped(noise, kit.plate_x * 0.30 - 0.03 * side, kit.plate_y * 1.1 - 0.02)
         shade = 0.80 + 0.32 * torch.tanh(drift - lit) + 0.16 * smoothstep(0.10, 0.0, kit.plate_y - ridge)
         white = kit.rgb((0.88, 0.93, 1.0)) * shade
-        return plate(kit, white, kit.below(ridge), torch.full_like(shade, 0.3), ridge.min().item())
+        return plate(white, kit.below(ridge), torch.full_like(shade, 0.3), ridge.min().item())
 
     def paint(self, shot: Shot) -> Tensor:
         light = self.sky.light(shot)

@@ -27,7 +27,7 @@ class Bear:
         light = self.sky.light(shot)
         rough = shot.amount("state", "rough")
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         image = self.company.fly(shot, light, image)
         image = self.company.waves(shot, light, image, self.sea, rough, self.row)
         image = self._bear(shot, light, image, rough)

@@ -86,7 +86,7 @@ class Campfire:
     ) -> Tensor:
         """Add a part to the plate."""
         full = torch.zeros_like(kit.plate_x + kit.plate_y)
-        part = plate(kit, colour, cover + full, snow + full, 0).texture
+        part = plate(colour, cover + full, snow + full, 0).texture
         part = torch.cat([part, (warmth + full).clamp(0, 2) * cover, (ember + full) * cover], 1)
         return part if under is None else under * (1 - cover) + part
 

@@ -246,7 +246,7 @@ class City:
         post = post.maximum(fill((away - 0.035).abs() - 0.045) * fill((y - 0.10).abs() - 0.009))
         box = fill((x - self.signal).abs() - 0.045) * fill((y - 0.19).abs() - 0.115)
         post = post.maximum(box).maximum(fill((x - self.signal).abs() - 0.010) * fill((y - 0.40).abs() - 0.12))
-        return plate(kit, over(colour, iron, post), coverage.maximum(post), settle * (1 - post), 0.06)
+        return plate(over(colour, iron, post), coverage.maximum(post), settle * (1 - post), 0.06)
 
     def _lane(self, kit: Kit, ground: float, length: float, cars: int, pace: float) -> Lane:
         """Cars on a lane's round; `length` is half of a car's, and `ground` the world y of their wheels."""
@@ -314,9 +314,9 @@ class City:
         wet = shot.mix("weather", lambda value: WET.get(value, 0.0))
         lamps = (shot.mix("time", LAMPS.__getitem__) + gloom).clamp(0, 1)
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         height = (self.shore - shot.y).clamp(min=0)
-        image = image + torch.exp(-height * 2.6) * (lamps * light.night) * self._rgb(shot, (0.30, 0.17, 0.15))
+        image = image + torch.exp(-height * 2.6) * (lamps * light.night) * shot.rgb((0.30, 0.17, 0.15))
         image = self.company.fly(shot, light, image)
         for block in self.blocks:
             image = self._buildings(shot, light, image, block, lamps)
@@ -325,17 +325,13 @@ class City:
             image = self._water(shot, light, image)
         above = F.avg_pool2d(image, (max(1, shot.size // 14), 2))
         ambient = Light(shot, self.sky.side)
-        ambient.light = light.light + lamps * self._rgb(shot, (0.32, 0.27, 0.22)) * (1 - 0.5 * light.light)
+        ambient.light = light.light + lamps * shot.rgb((0.32, 0.27, 0.22)) * (1 - 0.5 * light.light)
         image = lay(shot, ambient, image, self.street, 1.0, 0.0)
         image = self._shine(shot, image, above, lamps, wet)
         image = self._lights(shot, image, lamps)
         for lane in self.lanes:
             image = self._traffic(shot, ambient, image, lane, lamps, wet)
         return self.weather.paint(shot, light, image)
-
-    @staticmethod
-    def _rgb(shot: Shot, colour: RGB) -> Tensor:
-        return torch.tensor(colour, device=shot.device).view(1, 3, 1, 1)
 
     def _buildings(self, shot: Shot, light: Light, image: Tensor, block: Block, lamps: Tensor) -> Tensor:
         band = shot.strip(block.top, self.shore + 0.03, block.depth)
@@ -345,7 +341,7 @@ class City:
         colour = colour + (0.95 * coverage - colour) * (seen[:, 4:5] * light.snow)
         # The night's glow from the streets lifts the walls, most near the ground.
         street = torch.exp(-((self.shore - y).clamp(min=0) * 2.2)) * lamps * (1 - 0.6 * light.light)
-        lift = light.light + 0.12 * lamps * light.night + street * self._rgb(shot, (0.40, 0.25, 0.17))
+        lift = light.light + 0.12 * lamps * light.night + street * shot.rgb((0.40, 0.25, 0.17))
         air = light.air(block.haze)
         lit = colour * (lift * (1 - air)) + coverage * (light.horizon * air)
         twinkle = torch.sin(61 * x + 1.1 * shot.t) * torch.sin(47 * y - 0.8 * shot.t)
@@ -361,7 +357,7 @@ class City:
         x = (self.beacon_x - shot.pan * self.beacon_depth) * shot.zoom**self.beacon_depth
         y = (self.beacon_y - 0.2 - shot.tilt * self.beacon_depth) * shot.zoom**self.beacon_depth + 0.2
         blink = 0.25 + 0.75 * torch.sin(shot.t * 2.6 + self.beacon_x * 9).clamp(min=0)
-        red = self._rgb(shot, RED).view(1, 1, 3, 1)
+        red = shot.rgb(RED).view(1, 1, 3, 1)
         return image + shot.dots(x, y, 0.022, blink * lamps * red)
 
     def _water(self, shot: Shot, light: Light, image: Tensor) -> Tensor:
@@ -401,7 +397,7 @@ class City:
     def _lights(self, shot: Shot, image: Tensor, lamps: Tensor) -> Tensor:
         """Street lamps, their pools of light, and the traffic light."""
         frames, posts = len(shot.t), self.lamp_x.shape[1]
-        warm = (self._rgb(shot, WARM).view(1, 1, 3, 1) * lamps).expand(-1, posts, -1, -1)
+        warm = (shot.rgb(WARM).view(1, 1, 3, 1) * lamps).expand(-1, posts, -1, -1)
         x, y, scale = shot.to_screen(self.lamp_x + 0.07, 0.115)
         ground = shot.to_screen(self.lamp_x + 0.07, 0.60)[1]
         pools = shot.dots(x, ground, 0.20 * scale, warm * 0.20, tall=0.45)
@@ -434,5 +430,5 @@ class City:
         red = seen[:, 5:6] * (0.30 + 0.70 * lamps) + seen[:, 7:8] * lamps * (0.2 + 0.7 * wet)
         here = image[:, :, band.rows]
         here.mul_(1 - coverage).add_(body)
-        here.add_(white * self._rgb(shot, (1.0, 0.92, 0.68))).add_(red * self._rgb(shot, RED))
+        here.add_(white * shot.rgb((1.0, 0.92, 0.68))).add_(red * shot.rgb(RED))
         return image

@@ -28,7 +28,7 @@ class Lake:
     def paint(self, shot: Shot) -> Tensor:
         light = self.sky.light(shot)
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         image = lay(shot, light, image, self.far, 0.3, 0.45, bottom=0.4)
         image = lay(shot, light, image, self.near, 0.6, 0.22, bottom=0.4)
         image = self.company.fly(shot, light, image)

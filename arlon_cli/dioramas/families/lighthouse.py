@@ -74,14 +74,14 @@ class Lighthouse:
         turf = smoothstep(0.08, 0.03, below + 0.02 * torch.sin(x * 31) + 0.5 * away.clamp(max=0.3))
         stone = over(stone, kit.rgb((0.36, 0.48, 0.18)) * (1 + 0.12 * grain), turf * 0.9)
         snow = (0.25 + 0.9 * torch.tanh(up * 14) + 0.15 * grain).clamp(0, 1) * (1 - wet) + turf
-        rock = plate(kit, stone, kit.below(ridge), snow, 0).texture
+        rock = plate(stone, kit.below(ridge), snow, 0).texture
         return torch.cat([rock, torch.zeros_like(rock[:, :1])], 1)
 
     @staticmethod
     def _build(kit: Kit, under: Tensor, colour: Tensor, distance: Tensor, snow: Tensor | float = 0.0) -> Tensor:
         """Add what lies where a signed distance is negative, part of a building."""
         cover = (0.5 - distance * kit.size / 2).clamp(0, 1)
-        part = plate(kit, colour, cover, torch.as_tensor(snow, device=kit.device) + 0 * cover, 0).texture
+        part = plate(colour, cover, torch.as_tensor(snow, device=kit.device) + 0 * cover, 0).texture
         return under * (1 - cover) + torch.cat([part, part[:, 3:4]], 1)
 
     def _cottage(self, kit: Kit, texture: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Lighthouse:
         lit = shot.mix("time", LAMP_TIME.__getitem__) + shot.mix("weather", LAMP_WEATHER.__getitem__)
         lit = lit.clamp(0, 1)
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         if self.coast is not None:
             image = lay(shot, light, image, self.coast, 0.3, 0.6, bottom=0.3)
         image = self._beams(shot, image, lit)

@@ -28,7 +28,7 @@ class Sailboat:
         light = self.sky.light(shot)
         rough = shot.amount("state", "rough")
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         if self.coast is not None:
             image = lay(shot, light, image, self.coast, 0.3, 0.6, bottom=0.3)
         image = self.company.fly(shot, light, image)

@@ -50,7 +50,7 @@ class Volcano:
         shade = 0.82 + 0.30 * torch.tanh(across * side * 1.6) + 0.26 * torch.tanh(gully - lit) + 0.07 * grain
         rock = over(kit.rgb((0.46, 0.36, 0.33)), kit.rgb((0.30, 0.36, 0.22)), smoothstep(0.55, 1.0, down + 0.1 * gully))
         settle = smoothstep(0.8, 0.2, down + 0.12 * gully) * 0.8 + 0.2
-        cone = plate(kit, rock * shade.clamp(0.25, 1.3), kit.below(ridge), settle, self.top - 0.06)
+        cone = plate(rock * shade.clamp(0.25, 1.3), kit.below(ridge), settle, self.top - 0.06)
         paths = torch.zeros_like(grain)
         for _ in range(4):
             lean, wave, phase = kit.random.uniform(-0.8, 0.8), kit.random.uniform(2, 4), kit.random.uniform(0, 6)
@@ -69,7 +69,7 @@ class Volcano:
         light = self.sky.light(shot)
         fire = shot.amount("state", "erupting")
         image = self.sky.paint(shot, light)
-        image = self.weather.flash(shot, light, image)
+        image = self.weather.flash(shot, image)
         image = lay(shot, light, image, self.range, 0.35, 0.55, bottom=0.55)
         image = self.company.fly(shot, light, image)
         ever = any(span.attributes["state"] == "erupting" for span in shot.scene.spans)

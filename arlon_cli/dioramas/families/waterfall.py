@@ -56,7 +56,7 @@ class Waterfall:
         grass = smoothstep(0.10, 0.02, y - ridge + 0.03 * flat) * smoothstep(self.half, self.half + 0.1, away)
         colour = over(stone, kit.rgb((0.24, 0.45, 0.15)), torch.maximum(moss, grass)) * shade.clamp(0.30, 1.35)
         settle = torch.maximum(grass, smoothstep(0.2, 1.2, ledge - flat + 0.3)) * 0.9
-        texture = plate(kit, colour, kit.below(ridge), settle, 0).texture
+        texture = plate(colour, kit.below(ridge), settle, 0).texture
         places: list[tuple[float, float, float]] = []
         tops = ridge.flatten()
         for _ in range(30):
@@ -162,7 +162,7 @@ class Waterfall:
         shade = (0.95 + 0.16 * grain + 0.12 * fine - 0.25 * (y - ridge).clamp(0, 1)).clamp(0.3, 1.4)
         edge = smoothstep(0.06, 0.01, y - ridge + 0.01 * fine)
         colour = over(kit.rgb((0.30, 0.56, 0.18)), kit.rgb((0.45, 0.40, 0.33)), edge) * shade
-        texture = plate(kit, colour, kit.below(ridge), 0.85 - 0.4 * edge + 0.1 * fine, 0).texture
+        texture = plate(colour, kit.below(ridge), 0.85 - 0.4 * edge + 0.1 * fine, 0).texture
         trees: list[tuple[float, float, float]] = []
         boulders: list[tuple[float, float, float]] = []
         for sign in (-1, 1):
