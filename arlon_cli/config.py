@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from arlon_cli.errors import CheckpointError
 
+PIXELS_PER_LATENT = 8
+"""A side of what one latent position covers, in both presets' video VAEs"""
+
 _Config = TypeVar("_Config")
 
 

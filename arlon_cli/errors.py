@@ -13,7 +13,7 @@ class ArlonError(Exception):
 
 
 class InputError(ArlonError):
-    """The user's input is wrong; nothing was written."""
+    """The user's input is wrong; no result was written."""
 
     exit_code = 2
 

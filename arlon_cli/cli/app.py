@@ -104,6 +104,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "Interrupted.", 130
     if isinstance(error, _UsageError):
         return usage_message(error), 2
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+        return "The GPU's memory is full; try --offload, a smaller --size, or a smaller --micro-batch in training.", 1
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {str(error.filename)[:_QUOTED]}.", 1
     return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1

@@ -43,7 +43,7 @@ def prune(
 
 @app.command()
 def clear() -> None:
-    """Remove everything from the store."""
+    """Remove all codes, latents and text features; what training prepared stays, in `prepared` beside them."""
     print(f"{_store().evict(limit=0) / 1e6:.1f} MB removed")
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Which weights there are, what they know; fetch published ones.", no_args_is_help=True)
 
 _EXAMPLES = 8
-_EXAMPLE_FRAMES = 256
 _ARLON = ("latent_vqvae", "ar", "injection")
 
 
@@ -127,11 +126,11 @@ def _gigabytes(source: "PublishedPart") -> str:
 
 
 def _show_diorama() -> None:
-    from arlon_cli.dioramas import ATTRIBUTES, FAMILIES, caption, sample_scene
+    from arlon_cli.dioramas import ATTRIBUTES, FAMILIES, SCENE_FRAMES, caption, sample_scene
 
     print(f"subjects: {', '.join(FAMILIES)}")
     for attribute, values in ATTRIBUTES.items():
         print(f"{attribute}: {', '.join(values)}")
     print("examples:")
     for seed, family in enumerate(list(FAMILIES)[:_EXAMPLES]):
-        print(f"  {caption(sample_scene(seed, family=family, num_frames=_EXAMPLE_FRAMES), 0, seed)}")
+        print(f"  {caption(sample_scene(seed, family=family, num_frames=SCENE_FRAMES), 0, seed)}")

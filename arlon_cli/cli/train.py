@@ -35,7 +35,10 @@ Run = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same training.  [default: 0]")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the training.  [default: the preset's]")]
 Batch = Annotated[
-    int | None, typer.Option("--batch", help="Clips a step, over all processes together.  [default: the preset's]")
+    int | None,
+    typer.Option(
+        "--batch", help="Clips a step, over all processes together.  [default: the preset's, or one for each]"
+    ),
 ]
 MicroBatch = Annotated[
     int | None,
@@ -266,8 +269,8 @@ def _train(
     wanted = resolve_device(device)
     checkpoint = Checkpoint(find_weights(model))
     config = checkpoint.config
-    batch = batch or work.default_batch(part, config)
     processes = Processes.from_environment(wanted)
+    batch = batch or processes.count * -(-work.default_batch(part, config) // processes.count)
     place = processes.device(wanted)
     settings = work.PartSettings(
         part=part,

@@ -3,13 +3,23 @@
 from arlon_cli.dioramas.captions import caption, vocabulary
 from arlon_cli.dioramas.mentions import mentioned
 from arlon_cli.dioramas.render import render
-from arlon_cli.dioramas.scene import ATTRIBUTES, COUNTED, FAMILIES, HELD_OUT, DioramaSpan, Scene, sample_scene
+from arlon_cli.dioramas.scene import (
+    ATTRIBUTES,
+    COUNTED,
+    FAMILIES,
+    HELD_OUT,
+    SCENE_FRAMES,
+    DioramaSpan,
+    Scene,
+    sample_scene,
+)
 
 __all__ = [
     "ATTRIBUTES",
     "COUNTED",
     "FAMILIES",
     "HELD_OUT",
+    "SCENE_FRAMES",
     "DioramaSpan",
     "Scene",
     "caption",

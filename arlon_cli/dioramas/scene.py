@@ -8,6 +8,9 @@ TRANSITION_SECONDS = 1.5
 SHORTEST_CHANGING_CLIP = 48
 USUAL_STATE = 150  # frames of each state, where there are more than two
 HELD_OUT = 1 << 40
+SCENE_FRAMES = 256
+"""Of a scene as training and evaluation have them; its first state lasts at least 107 of them"""
+
 """Scenes from this seed on are never trained on."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.blank import blank
 from arlon_cli.models.latent_vqvae import CONDITION_CONTEXT, LatentVQVAE
@@ -20,6 +20,7 @@ from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.t5 import T5Encoder
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.pipeline.pipeline import DECODED_LATENTS
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,14 @@ def _denoise(dit: STDiT3, config: ModelConfig, use_ar: bool) -> object:
     batch, own = 1 if config.sampling.guidance_scale == 1.0 else 2, config.dit
     kind = next(dit.parameters()).dtype
     length = config.segments.num_latents
-    x_t = torch.empty(batch, own.in_channels, length, config.height // 8, config.width // 8, dtype=kind)
+    x_t = torch.empty(
+        batch,
+        own.in_channels,
+        length,
+        config.height // PIXELS_PER_LATENT,
+        config.width // PIXELS_PER_LATENT,
+        dtype=kind,
+    )
     text = torch.empty(batch, own.model_max_length, own.caption_channels, dtype=kind)
     height, width = (torch.tensor([float(side)], device="cpu") for side in (config.height, config.width))
     return dit(
@@ -121,9 +129,14 @@ def _denoise(dit: STDiT3, config: ModelConfig, use_ar: bool) -> object:
 def _decode(vae: nn.Module, config: ModelConfig) -> object:
     """A chunk, or as many latents as the pipeline decodes at once."""
     kind = next(vae.parameters()).dtype
-    length = max(4, config.video_vae.chunk.num_latents)
+    length = max(DECODED_LATENTS, config.video_vae.chunk.num_latents)
     latents = torch.empty(
-        1, config.video_vae.latent_channels, length, config.height // 8, config.width // 8, dtype=kind
+        1,
+        config.video_vae.latent_channels,
+        length,
+        config.height // PIXELS_PER_LATENT,
+        config.width // PIXELS_PER_LATENT,
+        dtype=kind,
     )
     assert isinstance(vae, VideoVAE | OpenSoraVAE)
     return vae.decode(latents)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arlon_cli.dioramas import ATTRIBUTES, FAMILIES, HELD_OUT, Scene, caption, mentioned, sample_scene
+from arlon_cli.dioramas import ATTRIBUTES, FAMILIES, HELD_OUT, SCENE_FRAMES, Scene, caption, mentioned, sample_scene
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 
-_SCENE_FRAMES = 256  # as in training; the first state lasts at least 107 of them
 _READ_FRAMES = 8
 _CHUNK = 64  # frames that the classifier sees at once
 
@@ -33,7 +32,7 @@ def held_out(count: int) -> list[HeldOut]:
     """The first `count` held-out scenes, each family as often as the next."""
     found = []
     for index in range(count):
-        scene = sample_scene(HELD_OUT + index, family=FAMILIES[index % len(FAMILIES)], num_frames=_SCENE_FRAMES)
+        scene = sample_scene(HELD_OUT + index, family=FAMILIES[index % len(FAMILIES)], num_frames=SCENE_FRAMES)
         found.append(HeldOut(scene, caption(scene, 0, index)))
     return found
 

@@ -16,8 +16,8 @@ from arlon_cli.config import ARConfig
 class KVCache:
     """Keys and values of one batch of sequences: allocated once, written in place.
 
-    Slots 0..L hold the text under `text_mask` (B, L), the next ones the start and the codes; `length` are filled.
-    `tokens` (B, slots) are those behind the start.
+    The first L slots hold the text under `text_mask` (B, L), the next ones the start and the codes; `length` are
+    filled. `tokens` (B, slots) are those behind the start.
     """
 
     def __init__(self, config: ARConfig, text_mask: Tensor, num_frames: int, dtype: torch.dtype) -> None:

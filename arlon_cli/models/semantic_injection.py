@@ -108,7 +108,11 @@ class Adapter(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """What eq. 5 adds to X: α ⊙ MLP(γ ⊙ LN(X) + β), with α, β, γ from F; α starts at zero and γ at one."""
+    """What eq. 5 adds to X: α ⊙ MLP(γ ⊙ LN(X) + β), with α, β, γ from F; α starts at zero and γ at one.
+
+    The paper does not say what its MLP is: here a SiLU and one linear layer, which gives its number of parameters.
+    α, β and γ are read from LN(F), as the adapters of eq. 4 read F.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

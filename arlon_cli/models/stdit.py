@@ -92,9 +92,10 @@ class STDiT3(nn.Module):
         """v for noisy latents.
 
         x_t (B, C, T, H, W); timestep (B,) in [0, 1000]; text (B, L, C); text_mask (B, L), true at real tokens;
-        x_mask (B, T), false at frames given as condition, which are clean and see t = 0; fps, height and width (B,),
-        the latter two in pixels; condition F (B, C, T, H, W), used by the samples that condition_mask (B,) marks, or
-        by all. H and W that the patch does not divide are padded with zeros and cut again.
+        x_mask (B, T), false at frames given as condition, which are clean and see t = 0; fps (B,) or (1,); height and
+        width in pixels, (B,) or (1,), of which the first are those of all; condition F (B, C, T, H, W), used by the
+        samples that condition_mask (B,) marks, or by all. H and W that the patch does not divide are padded with zeros
+        and cut again.
         """
         frames, rows, columns = x_t.shape[2:]
         x = self.x_embedder(x_t)  # (B, T, h, w, d)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.pipeline.segments import Job, derived_seed
 from arlon_cli.sampling.denoiser import as_network
@@ -69,8 +69,8 @@ def _network(
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:
     """Noise (1, C, T, H, W) of a full segment: on every device the same for (seed, index)."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "segment", index))
-    size = (1, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
-    return torch.randn(size, generator=generator)
+    sides = (config.height // PIXELS_PER_LATENT, config.width // PIXELS_PER_LATENT)
+    return torch.randn((1, config.dit.in_channels, config.segments.num_latents, *sides), generator=generator)
 
 
 def rescheduled_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

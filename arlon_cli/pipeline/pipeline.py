@@ -37,7 +37,9 @@ from arlon_cli.storage.store import Store, artifact_key
 if TYPE_CHECKING:
     from arlon_cli.models.published_t5 import PublishedT5  # needs transformers, which takes seconds to import
 
-_DECODED_LATENTS = 4  # latent frames that the video VAE decodes at once
+DECODED_LATENTS = 4
+"""Latent frames that the video VAE decodes at once"""
+
 _ENCODED_CHUNKS = 4  # chunks of frames that it is given at once
 _RENDERING = ("text_encoder", "video_vae", "dit")
 _DRAFTING = ("latent_vqvae", "ar", "injection")
@@ -235,7 +237,9 @@ class Pipeline:
         return {prompt: self._texts[prompt] for prompt in distinct}
 
     def _text_key(self, prompt: str) -> str:
-        return artifact_key(kind="text", model=self.checkpoint.digest, dtype=str(self.dtype), prompt=prompt)
+        return artifact_key(
+            kind="text", model=self.checkpoint.part_digest("text_encoder"), dtype=str(self.dtype), prompt=prompt
+        )
 
     def render(
         self,
@@ -379,7 +383,7 @@ class Pipeline:
 
     def decode(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames (n, H, W, 3) uint8 of consecutive latents of one scene, in chunks, without seams."""
-        chunks = (chunk.to(self.device, self.dtype) for new in latents for chunk in new.split(_DECODED_LATENTS, dim=2))
+        chunks = (chunk.to(self.device, self.dtype) for new in latents for chunk in new.split(DECODED_LATENTS, dim=2))
         for pixels in self.video_vae.decode_stream(self.parts.feed("video_vae", chunks)):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()

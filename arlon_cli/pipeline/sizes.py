@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig
 from arlon_cli.errors import InputError
 from arlon_cli.pipeline.shots import RANGES
 
@@ -21,7 +21,7 @@ ASPECT_RATIOS = (
     *(1.0, 4 / 3, 3 / 2, 16 / 9, 17 / 9, 2.0, 25 / 12),
 )
 """Height to width, as Open-Sora has them"""
-UNIT = 8  # pixels to a latent position: what is over is cut, as Open-Sora does
+UNIT = PIXELS_PER_LATENT  # what is over is cut, as Open-Sora does
 
 
 def sized(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:

@@ -99,7 +99,7 @@ def replace_part(
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A folder to be written, which takes the place of `folder` when the block ends without an error.
 
-    What was there goes last: until the new one is in its place, it is only set aside.
+    What was there goes last: until the new one is in its place, it is only set aside, and comes back if that fails.
     """
     folder = folder.resolve()
     temporary, aside = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
@@ -112,6 +112,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not folder.exists():
+            aside.replace(folder)
 
 
 def _check_place(folder: Path) -> None:

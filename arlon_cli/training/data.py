@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, Scene, caption, render, sample_scene
-
-SCENE_FRAMES = 256
+from arlon_cli.dioramas import ATTRIBUTES, HELD_OUT, SCENE_FRAMES, Scene, caption, render, sample_scene
 
 
 def scene_of(seed: int) -> Scene:

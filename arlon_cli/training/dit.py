@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from arlon_cli.config import PIXELS_PER_LATENT
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, RectifiedFlow
 
-_PIXELS = 8  # a side of what one latent position covers, in both presets' VAEs
 _BANDS = 4  # of timesteps, in the metrics
 
 
@@ -69,8 +69,8 @@ def loss(
         text_mask,
         condition,
         fps=config.fps,
-        height=_PIXELS * latents.shape[3],
-        width=_PIXELS * latents.shape[4],
+        height=PIXELS_PER_LATENT * latents.shape[3],
+        width=PIXELS_PER_LATENT * latents.shape[4],
         condition_mask=guided.to(device),
     )
     losses = flow.loss(network, latents, torch.randn_like(latents), timestep.to(device), x_mask)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from arlon_cli.config import SamplingConfig, VideoVAEConfig
+from arlon_cli.config import PIXELS_PER_LATENT, SamplingConfig, VideoVAEConfig
 from arlon_cli.errors import InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
@@ -188,7 +188,9 @@ def _plan_vqvae(work: Work, pieces: Sequence[Piece]) -> Plan:
         work.visible(),
     )
     if not work.fresh:
-        positions = (size // (8 * r) for size, r in zip(settings.sizes[0], config.ratio[1:], strict=True))
+        positions = (
+            size // (PIXELS_PER_LATENT * r) for size, r in zip(settings.sizes[0], config.ratio[1:], strict=True)
+        )
         training.codebook.adopt(settings.batch * (longest // ratio) * next(positions) * next(positions))
     loop = {
         "after_step": training.after_step,
@@ -307,7 +309,8 @@ def _dit_settings(work: Work, latents: Tensor) -> dit.DiTTrainingConfig:
     shift, start = 1.0, dit.DIORAMA_DIT.start_timestep if config.published is None else config.sampling.start_timestep
     if config.sampling.timestep_transform:
         num_frames = config.video_vae.chunk.frames(latents.shape[2])
-        shift = RectifiedFlow.for_video(8 * latents.shape[3], 8 * latents.shape[4], num_frames).shift
+        height, width = (PIXELS_PER_LATENT * side for side in latents.shape[3:])
+        shift = RectifiedFlow.for_video(height, width, num_frames).shift
     return dataclasses.replace(
         dit.DIORAMA_DIT,
         logit_normal=config.sampling.timestep_transform,

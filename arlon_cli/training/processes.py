@@ -54,7 +54,7 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the processes."""
+        """Replace each gradient by its mean over the processes; one that is missing counts as zero."""
         if self._accelerator is None:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from arlon_cli.config import ModelConfig
-from arlon_cli.dioramas import FAMILIES, HELD_OUT, Scene, caption, render, sample_scene
+from arlon_cli.dioramas import FAMILIES, HELD_OUT, SCENE_FRAMES, Scene, caption, render, sample_scene
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
@@ -104,7 +104,7 @@ class Samples:
         return torch.stack(list(frames))[None]
 
     def _scene(self, row: int) -> Scene:
-        return sample_scene(HELD_OUT + row, family=FAMILIES[row], num_frames=256)
+        return sample_scene(HELD_OUT + row, family=FAMILIES[row], num_frames=SCENE_FRAMES)
 
     def _caption(self, row: int) -> str:
         return caption(self._scene(row), 0, row)

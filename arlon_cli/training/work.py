@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arlon_cli.config import ModelConfig, VideoVAEConfig
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig, VideoVAEConfig
 from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.video_vae import VideoVAE
@@ -213,9 +213,10 @@ def check_settings(settings: PartSettings, checkpoint: Checkpoint, processes: Pr
         )
     ratio = max(config.latent_vqvae_coarse.ratio[1:]) if part in ("dit", "latent_vqvae_coarse") else 1
     ratio = max(ratio, *config.latent_vqvae.ratio[1:]) if part != "video_vae" else ratio
+    unit = PIXELS_PER_LATENT * ratio
     for height, width in settings.sizes:
-        if height % (8 * ratio) or width % (8 * ratio):
-            raise InputError(f"The size {width}x{height} is no multiple of {8 * ratio}, as {part} needs it.")
+        if height % unit or width % unit:
+            raise InputError(f"The size {width}x{height} is no multiple of {unit}, as {part} needs it.")
         if part == "ar" and (height, width) != (config.height, config.width):
             raise InputError(f"The AR model of {config.name} has codes for {config.width}x{config.height} alone.")
 

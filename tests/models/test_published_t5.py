@@ -87,8 +87,10 @@ def test_pickled_tensors_are_read_and_nothing_else_that_is_pickled(folder: Path,
 
 
 def test_safetensors_win_over_a_pickle(folder: Path) -> None:
-    (folder / "pytorch_model.bin").write_bytes(b"not to be opened")
-    load(folder)
+    encoder = load(folder)
+    other = {name: value + 1 for name, value in encoder.t5.state_dict().items()}
+    torch.save(other, folder / "pytorch_model.bin")
+    assert all(torch.equal(a, b) for a, b in zip(load(folder).parameters(), encoder.parameters(), strict=True))
 
 
 def test_what_is_wrong_with_the_folder_is_named(folder: Path) -> None:

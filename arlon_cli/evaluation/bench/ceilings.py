@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from arlon_cli.config import OpenSoraVAEConfig, VideoVAEConfig
+from arlon_cli.config import PIXELS_PER_LATENT, OpenSoraVAEConfig, VideoVAEConfig
 from arlon_cli.evaluation.bench.timing import REPEATS, time_calls
 
 
@@ -57,7 +57,7 @@ def measure_ceilings(
 def _widest(vae: VideoVAEConfig | OpenSoraVAEConfig, height: int, width: int) -> tuple[int, tuple[int, int, int]]:
     """Channels and (T, H, W) of the VAE's convolutions over most positions."""
     if isinstance(vae, OpenSoraVAEConfig):
-        return vae.temporal.filters, (vae.chunk.num_frames, height // 8, width // 8)
+        return vae.temporal.filters, (vae.chunk.num_frames, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     return vae.widths[0], (4 * vae.chunk.num_frames, height // 4, width // 4)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from arlon_cli.config import ModelConfig, OpenSoraVAEConfig, PublishedT5Config
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.errors import InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.latent_vqvae import LatentVQVAE
@@ -25,7 +25,7 @@ def at_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
     Raises InputError for a size that is none of whole codes.
     """
     width, height = size
-    _, down, across = (8 * factor for factor in config.latent_vqvae.ratio)
+    _, down, across = (PIXELS_PER_LATENT * factor for factor in config.latent_vqvae.ratio)
     if width % across or height % down:
         raise InputError(
             f"{width}x{height} is no size of whole codes: {config.name} has one for each {across}x{down} pixels."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from arlon_cli.config import ModelConfig
+from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig
 from arlon_cli.dioramas.render import render
 from arlon_cli.dioramas.scene import sample_scene
 from arlon_cli.evaluation.bench.ceilings import Ceilings
@@ -22,11 +22,11 @@ from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
+from arlon_cli.pipeline.pipeline import DECODED_LATENTS
 from arlon_cli.sampling.autoregressive import Span, draft
 from arlon_cli.storage.video import VideoWriter
 
 DRAFTED_FRAMES = 4  # code frames
-_DECODED_LATENTS = 4  # as the pipeline decodes
 _WRITTEN_FRAMES, _WRITTEN_AT_ONCE = 96, 16
 _UNCOUNTED = {  # what PyTorch's counter lacks
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
@@ -193,7 +193,13 @@ def measure_denoise(
 def step_of(dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True) -> Callable[[], Tensor]:
     """One step of a whole segment, ready to be called; the same for every network of a configuration."""
     batch = 1 if config.sampling.guidance_scale == 1.0 else 2
-    shape = (batch, config.dit.in_channels, config.segments.num_latents, config.height // 8, config.width // 8)
+    shape = (
+        batch,
+        config.dit.in_channels,
+        config.segments.num_latents,
+        config.height // PIXELS_PER_LATENT,
+        config.width // PIXELS_PER_LATENT,
+    )
     dtype, noise = next(dit.parameters()).dtype, torch.Generator().manual_seed(0)
     x_t, condition = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(2))
     words = (batch, config.dit.model_max_length, config.dit.caption_channels)
@@ -209,9 +215,15 @@ def measure_decode(
     vae: VideoVAE | OpenSoraVAE, config: ModelConfig, device: torch.device, repeats: int = REPEATS
 ) -> Stage:
     """A whole segment, streamed."""
-    shape = (1, config.video_vae.latent_channels, config.segments.num_latents, config.height // 8, config.width // 8)
+    shape = (
+        1,
+        config.video_vae.latent_channels,
+        config.segments.num_latents,
+        config.height // PIXELS_PER_LATENT,
+        config.width // PIXELS_PER_LATENT,
+    )
     latents = torch.randn(shape, device=device).to(next(vae.parameters()).dtype)
-    chunks = latents.split(max(_DECODED_LATENTS, config.video_vae.chunk.num_latents), dim=2)
+    chunks = latents.split(max(DECODED_LATENTS, config.video_vae.chunk.num_latents), dim=2)
 
     def work() -> None:
         for _ in vae.decode_stream(chunks):

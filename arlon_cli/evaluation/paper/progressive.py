@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from arlon_cli.dioramas import FAMILIES, HELD_OUT, caption, mentioned, sample_scene
+from arlon_cli.dioramas import FAMILIES, HELD_OUT, SCENE_FRAMES, caption, mentioned, sample_scene
 from arlon_cli.evaluation.appearance import largest_jump
 from arlon_cli.evaluation.paper.studio import WITH_CODES, WITHOUT_CODES, Studio, Take, pictures
 from arlon_cli.evaluation.prompts import read_attributes
@@ -18,7 +18,6 @@ from arlon_cli.evaluation.videos import Measured, mean_metrics
 
 NAME = "figure-9"
 _NUM_PAIRS = 10  # that are shown one by one, and rendered without codes too
-_SCENE_FRAMES = 256  # as in training
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def changes(num_pairs: int) -> list[Change]:
         if len(found) >= num_pairs:
             break
         family = FAMILIES[index % len(FAMILIES)]
-        scene = sample_scene(HELD_OUT + index, family=family, num_frames=_SCENE_FRAMES)
+        scene = sample_scene(HELD_OUT + index, family=family, num_frames=SCENE_FRAMES)
         if family in families or len(scene.spans) < 2:
             continue
         before, after = (span.attributes for span in scene.spans)
