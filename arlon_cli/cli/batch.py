@@ -84,7 +84,7 @@ def batch(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
-    compile_dit: options.Compile = False,
+    compile_parts: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of paths.")] = False,
     quiet: options.Quiet = False,
@@ -121,7 +121,7 @@ def batch(
     try:
         with Console(verbosity) as console:
             pipeline = open_pipeline(
-                checkpoint, device, dtype, console, config=config, offload=offload, compile_dit=compile_dit
+                checkpoint, device, dtype, console, config=config, offload=offload, compile_parts=compile_parts
             )
             failed = _render_all(pipeline, jobs, folder, console, as_json, skip_existing)
     except KeyboardInterrupt as error:

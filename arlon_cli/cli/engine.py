@@ -33,7 +33,7 @@ def open_pipeline(
     *,
     config: "ModelConfig | None" = None,
     offload: bool = False,
-    compile_dit: bool = False,
+    compile_parts: bool = False,
 ) -> "Pipeline":
     """The pipeline of a checkpoint folder and the user's store; a console shows its progress and warnings.
 
@@ -55,7 +55,7 @@ def open_pipeline(
         store=Store.from_environment(),
         config=config,
         offload=offload,
-        compile_dit=compile_dit,
+        compile_parts=compile_parts,
     )
     if console is not None:
         pipeline.on_progress, pipeline.on_warning = console.progress, console.warn

@@ -58,7 +58,7 @@ def extend(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
-    compile_dit: options.Compile = False,
+    compile_parts: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -102,7 +102,7 @@ def extend(
                 device=device,
                 dtype=dtype,
                 offload=offload,
-                compile_dit=compile_dit,
+                compile_parts=compile_parts,
             )
             result = _extend(wish, path, console, metadata=not no_metadata)
     except KeyboardInterrupt as error:
@@ -129,7 +129,7 @@ class Wish:
     device: str
     dtype: str
     offload: bool
-    compile_dit: bool
+    compile_parts: bool
 
 
 def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict[str, object]:
@@ -163,7 +163,7 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
 
     dtype = made.dtype if made is not None and wish.dtype == "auto" else wish.dtype
     pipeline = open_pipeline(
-        folder, wish.device, dtype, console, config=config, offload=wish.offload, compile_dit=wish.compile_dit
+        folder, wish.device, dtype, console, config=config, offload=wish.offload, compile_parts=wish.compile_parts
     )
     num_rendered = math.ceil(num_new * config.fps / fps)
     extension = _choose(wish, info, made, pipeline, console, Shot(shot.prompt, num_rendered))

@@ -42,7 +42,7 @@ def generate(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
-    compile_dit: options.Compile = False,
+    compile_parts: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -77,7 +77,7 @@ def generate(
         codes=codes,
         image=image,
     )
-    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload, compile_dit)
+    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload, compile_parts)
     render(folder, shots, path, chosen, run)
 
 

@@ -62,7 +62,9 @@ Offload = Annotated[
 ]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="Compile the diffusion Transformer (torch.compile): slow to start, then faster."),
+    typer.Option(
+        "--compile", help="Compile drafting and the diffusion Transformer (torch.compile): slow to start, then faster."
+    ),
 ]
 Output = Annotated[
     Path | None,

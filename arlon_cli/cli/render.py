@@ -48,7 +48,7 @@ class RunOptions:
     verbosity: int
     dry_run: bool
     offload: bool
-    compile_dit: bool
+    compile_parts: bool
 
 
 def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: RenderOptions, run: RunOptions) -> None:
@@ -62,7 +62,7 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
                 console,
                 config=run.config,
                 offload=run.offload,
-                compile_dit=run.compile_dit,
+                compile_parts=run.compile_parts,
             )
             if run.dry_run:
                 result = plan_video(pipeline, shots, options)

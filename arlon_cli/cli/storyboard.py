@@ -30,7 +30,7 @@ def storyboard(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
-    compile_dit: options.Compile = False,
+    compile_parts: options.Compile = False,
     no_metadata: options.NoMetadata = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -85,5 +85,5 @@ def storyboard(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload, compile_dit)
+    run = RunOptions(config, device, dtype, as_json, verbose - quiet, dry_run, offload, compile_parts)
     render(folder, board.shots, path, chosen, run)

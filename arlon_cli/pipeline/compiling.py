@@ -7,23 +7,24 @@ import torch
 from torch import nn
 
 
-def compile_forward(module: nn.Module, on_warning: Callable[[str], None]) -> None:
-    """Compile a module's `forward` when it is first called; where that fails, warn once and go on without."""
-    eager = module.forward
-    compiled = torch.compile(eager)
-    works = False
+def compile_method(module: nn.Module, name: str, on_warning: Callable[[str], None], *, dynamic: bool = False) -> None:
+    """Compile a module's method when it is first called; where that fails, warn once and go on without.
 
-    def forward(*arguments: Any, **named: Any) -> Any:
-        nonlocal works
+    With `dynamic`, for arguments of all shapes at once: else whatever has another shape is compiled again. A method
+    must be such that it may be called again where a call has failed.
+    """
+    eager = getattr(module, name)
+    compiled = torch.compile(eager, dynamic=dynamic or None)
+
+    def call(*arguments: Any, **named: Any) -> Any:
         try:
-            result = compiled(*arguments, **named)
+            return compiled(*arguments, **named)
+        except torch.OutOfMemoryError:  # without the compiler it would need more
+            raise
         except Exception as error:  # compilers fail in many ways; what `eager` raises too is its own
-            if works or isinstance(error, torch.OutOfMemoryError):
-                raise
-            module.forward = eager
+            setattr(module, name, eager)
             result = eager(*arguments, **named)
             on_warning(f"--compile does not work here, and is left out: {' '.join(str(error).split())[:200]}")
-        works = True
-        return result
+            return result
 
-    module.forward = forward
+    setattr(module, name, call)

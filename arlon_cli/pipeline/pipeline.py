@@ -20,7 +20,7 @@ from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.pipeline.compiling import compile_forward
+from arlon_cli.pipeline.compiling import compile_method
 from arlon_cli.pipeline.denoising import denoise
 from arlon_cli.pipeline.drafting import Texts, draft_spans, ranking_by
 from arlon_cli.pipeline.parts import Parts
@@ -49,7 +49,8 @@ class Pipeline:
     """Renders shots with the model of a checkpoint, at its own size and rate or those of `config`, else the same.
 
     Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work. With
-    `compile_dit`, `torch.compile` makes the DiT's kernels, which takes a minute and is worth it for many steps.
+    `compile_parts`, `torch.compile` makes kernels of the AR Transformer's step and of the DiT, which takes a minute and
+    is worth it for long videos, many of them, or many steps.
     """
 
     def __init__(
@@ -61,20 +62,22 @@ class Pipeline:
         store: Store,
         config: ModelConfig | None = None,
         offload: bool = False,
-        compile_dit: bool = False,
+        compile_parts: bool = False,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.checkpoint, self.config = checkpoint, config or checkpoint.config
         self.device, self.dtype, self.store = device, dtype, store
         self.on_progress, self.on_warning = on_progress, on_warning
-        self.compile_dit = compile_dit
+        self.compile_parts = compile_parts
         self.parts = Parts(checkpoint, device, dtype, offload=offload, prepare=self._prepare)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def _prepare(self, name: str, part: nn.Module) -> None:
-        if name == "dit" and self.compile_dit:
-            compile_forward(part, self.on_warning)
+        if self.compile_parts and name == "dit":
+            compile_method(part, "forward", self.on_warning)
+        elif self.compile_parts and name == "ar":
+            compile_method(part, "step", self.on_warning, dynamic=True)
 
     def check(self, use_ar: bool) -> None:
         """Raises CheckpointError where the model lacks a part that rendering needs, InputError where none fits."""
