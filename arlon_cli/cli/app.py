@@ -1,6 +1,7 @@
 """The command `arlon`: its subcommands, and the one place where errors become a line and an exit code."""
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -28,7 +29,7 @@ from arlon_cli.cli import (
     storyboard,
     train,
 )
-from arlon_cli.cli.console import Interrupted, print_error
+from arlon_cli.cli.console import Interrupted, print_error, print_line
 from arlon_cli.errors import ArlonError
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(epilog=f"An option with an environment variable may also stand in {settings.settings_path()}.")
+@app.callback(epilog=f"{settings.NAMES} may also stand in {settings.settings_path()}.")
 def arlon(
     context: typer.Context,
     version: Annotated[
@@ -85,8 +86,13 @@ def run(arguments: Sequence[str]) -> int:
     debug = len(options) < end or os.environ.get("ARLON_DEBUG", "") not in ("", "0")
     try:
         code = app([*options, *arguments[end:]], standalone_mode=False, prog_name="arlon")
+        if code == 130:  # typer's, of a Ctrl-C that no command has words for
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (Exception, KeyboardInterrupt) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # click's, or typer's copy of it
+            print_line(error.ctx.get_help())  # type: ignore[union-attr]
+            return 2
         if debug:
             traceback.print_exc()
         message, code = describe(error)
@@ -106,8 +112,9 @@ def describe(error: BaseException) -> tuple[str, int]:
         return usage_message(error), 2
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "The GPU's memory is full; try --offload, a smaller --size, or a smaller --micro-batch in training.", 1
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror}: {str(error.filename)[:_QUOTED]}.", 1
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f": {str(error.filename)[:_QUOTED]}"
+        return f"{error.strerror}{where}.", 1
     return f"Unexpected {type(error).__name__}: {error}. --debug shows where.", 1
 
 
@@ -131,9 +138,14 @@ def main() -> None:
     """The console script."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):  # what C code imports would lose the exception, or abort
+            _exit_interrupted()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's `&` has it ignored
+        signal.signal(signal.SIGINT, stop)
+    sys.stdout, sys.stderr = (_open_stream(stream) for stream in (sys.stdout, sys.stderr))
     gc.set_threshold(_GARBAGE)
     _use_huge_pages()
     code = run(sys.argv[1:])
@@ -142,3 +154,26 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether Python is importing a module where a signal came."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _exit_interrupted() -> None:
+    os.write(2, b"Error: Interrupted.\n")
+    os._exit(130)
+
+
+def _open_stream(stream: TextIO | None) -> TextIO:
+    """A standard stream that takes any name of a file; nowhere, where it is closed."""
+    if stream is None:
+        return Path(os.devnull).open("w")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+    return stream

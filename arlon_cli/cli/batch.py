@@ -1,6 +1,7 @@
 """`arlon batch`: many videos, with the models loaded once."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from arlon_cli.cli import options
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, wanted_config
 from arlon_cli.cli.generate import Frames, Seconds, prompt_shots
-from arlon_cli.cli.render import RenderOptions, render_video, work_of
+from arlon_cli.cli.render import RenderOptions, preview_of, render_video, sheet_of, work_of
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.pipeline.shots import Shot
 
@@ -102,7 +103,7 @@ def batch(
         raise InputError("Give either --overwrite or --skip-existing.")
     checkpoint = find_weights(model)
     config = wanted_config(checkpoint, size, fps)
-    folder = Path(f"{source.resolve().stem}-videos") if output is None else output.expanduser()
+    folder = Path(f"{source.resolve().stem}-videos") if output is None else options.expanded(output)
     common = RenderOptions(
         seed=seed or 0,
         steps=steps,
@@ -129,14 +130,16 @@ def batch(
     if failed:
         raise ArlonError(f"{failed} of {len(jobs)} jobs failed; {folder / RESULTS} says why. Run again to retry them.")
     if verbosity >= 0:
-        print_line(f"{len(jobs)} jobs done; see {folder / RESULTS}")
+        results = folder / RESULTS
+        print_line(f"{len(jobs)} jobs done{f'; see {results}' if results.exists() else ''}")
 
 
 def _render_all(
     pipeline: "Pipeline", jobs: list[Job], folder: Path, console: Console, as_json: bool, skip_existing: bool
 ) -> int:
     """Render the jobs whose videos are missing; returns how many failed."""
-    done = [job.path.exists() and (skip_existing or _is_made(pipeline, job)) for job in jobs]
+    made = [job.path.exists() and (skip_existing or _is_made(pipeline, job)) for job in jobs]
+    done = [there and (skip_existing or not _lacks(job)) for job, there in zip(jobs, made, strict=True)]
     missing = len(jobs) - sum(done)
     if missing:
         prompts = [shot.prompt for job, there in zip(jobs, done, strict=True) if not there for shot in job.shots]
@@ -147,7 +150,7 @@ def _render_all(
             raise InputError(f"{folder} cannot be the folder of the results: {error.strerror}.") from error
         pipeline.encode_prompts(prompts)
     failed = number = 0
-    for job, there in zip(jobs, done, strict=True):
+    for job, there, known in zip(jobs, done, made, strict=True):
         if there:
             print_result(job.path, {"job": job.where, "skipped": True}, as_json)
             continue
@@ -155,7 +158,7 @@ def _render_all(
         console.begin(f"Job {number} of {missing}: ")
         about = {"job": job.where, "path": str(job.path)}
         try:
-            if job.path.exists() and not job.options.overwrite:
+            if job.path.exists() and not (known or job.options.overwrite):
                 raise InputError(f"{job.path} exists already and was made otherwise; give --overwrite to replace it.")
             result = render_video(pipeline, job.shots, job.path, job.options, console)
         except Exception as error:
@@ -172,16 +175,30 @@ def _render_all(
 
 def _is_made(pipeline: "Pipeline", job: Job) -> bool:
     """Whether the file that is there is what the job would make, as far as it tells."""
-    from arlon_cli.storage.video import read_metadata
+    from arlon_cli.storage.video import probe, read_metadata
 
     found = read_metadata(job.path)
-    if found is None or not job.options.metadata:
-        return found is None and not job.options.metadata
+    if not job.options.metadata:
+        try:
+            info = probe(job.path)
+        except InputError:
+            return False
+        config, num_frames = pipeline.config, sum(shot.num_frames for shot in job.shots)
+        same = (info.width, info.height, info.fps, info.num_frames)
+        return found is None and same == (config.width, config.height, config.fps, num_frames)
+    if found is None:
+        return False
     try:
         wanted = work_of(pipeline, job.shots, job.options).made
     except InputError:  # the job's own to report
         return False
     return found == replace(wanted, version=found.version)
+
+
+def _lacks(job: Job) -> bool:
+    """Whether a sheet or a preview that the job is to make is missing."""
+    wanted = [sheet_of(job.path)] * job.options.sheet + [preview_of(job.path)] * job.options.preview
+    return not all(path.exists() for path in wanted)
 
 
 def _record(folder: Path, result: dict[str, Any]) -> None:
@@ -192,7 +209,7 @@ def _record(folder: Path, result: dict[str, Any]) -> None:
             file.seek(max(0, file.seek(0, 2) - 1))
             cut_short = file.read(1) not in (b"", b"\n")  # by a kill
             line = json.dumps(result, ensure_ascii=False) + "\n"
-            file.write(b"\n" * cut_short + line.encode())
+            file.write(b"\n" * cut_short + line.encode(errors="backslashreplace"))
     except OSError as error:
         raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
 
@@ -261,7 +278,7 @@ class _Reader:
         options.check_modes(not chosen.use_ar, chosen.preview, chosen.codes)
         shots = tuple(prompt_shots(values["prompt"], frames, seconds, self.fps, chosen.codes))
         name = values.get("output", options.default_name(shots[0].prompt, chosen.seed))
-        if Path(name).name != name or not name.lower().endswith(".mp4") or len(name.encode()) > 200:
+        if not _is_name(name):
             raise InputError(f"output is {name[:60]!r}, which is no name of an .mp4 in the folder of the results.")
         return Job(where, shots, self.folder / name, chosen)
 
@@ -277,6 +294,12 @@ class _Reader:
         )
         name = options.default_name(board.title or file.stem, chosen.seed)
         return Job(str(file), board.shots, self.folder / name, chosen)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name from a file is one of an .mp4 in a folder."""
+    plain = Path(name).name == name and name.isprintable() and Path(name).suffix.lower() == ".mp4"
+    return plain and len(os.fsencode(name)) <= 200
 
 
 def _lines(source: Path) -> Iterator[tuple[int, str]]:
@@ -296,7 +319,7 @@ def _existing(name: str | None) -> Path | None:
     """The file of that name, seen from here as on the command line. Raises InputError where there is none."""
     if name is None:
         return None
-    path = Path(name).expanduser()
+    path = options.expanded(Path(name))
     if "\0" in name or not path.is_file():
         raise InputError(f"There is no file {name!r}.")
     return path

@@ -17,7 +17,7 @@ def decode(
             "-o",
             "--output",
             envvar="ARLON_OUTPUT",
-            help="The .mp4 to write, or a folder.  [default: CODES-preview.mp4]",
+            help="The .mp4 to write, or a folder.  [default: here, CODES-preview.mp4]",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -37,7 +37,9 @@ def decode(
     pipeline = open_pipeline(find_weights(model), device, dtype)
     config = pipeline.config
     check_codes(codes, values, record, config, pipeline.checkpoint.digest)
-    with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment="") as writer:
+    with VideoWriter(
+        path, width=config.width, height=config.height, fps=config.fps, comment="", overwrite=overwrite
+    ) as writer:
         for frames in pipeline.decode_codes(values, record.num_frames):
             writer.write(frames)
     print_result(path, {"num_frames": writer.num_frames, "fps": config.fps}, as_json)

@@ -24,7 +24,7 @@ def encode(
             "-o",
             "--output",
             envvar="ARLON_OUTPUT",
-            help="The .safetensors to write, or a folder.  [default: named by the video]",
+            help="The .safetensors to write, or a folder.  [default: here, named by the video]",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -64,7 +64,7 @@ def encode(
             height=config.height,
             fps=config.fps,
             num_frames=num_frames,
-            source=video.name,
+            source=options.file_name(video),
         )
         write_codes(path, codes, record)
         print_result(path, {"codes": list(codes.shape), "num_frames": num_frames, "fps": config.fps}, as_json)

@@ -26,14 +26,14 @@ _DEFAULT_SECONDS = 5.0
 
 def extend(
     video: Annotated[
-        Path | None, typer.Argument(help="Any video; with --last, the prompt stands here.", show_default=False)
+        str | None, typer.Argument(help="Any video; with --last, the prompt stands here.", show_default=False)
     ] = None,
     prompt: Annotated[
         str | None, typer.Argument(help="What comes next.  [default: the video's last prompt]", show_default=False)
     ] = None,
     frames: Annotated[int | None, typer.Option("--frames", help="Number of new frames.  [default: 5 seconds]")] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="New seconds, instead of --frames.")] = None,
-    last: Annotated[bool, typer.Option("--last", help="Extend the newest result of any command.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Extend the newest video that was rendered.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same video.  [default: the video's]")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: the video's]")] = None,
     guidance: Annotated[
@@ -50,7 +50,7 @@ def extend(
             "-o",
             "--output",
             envvar="ARLON_OUTPUT",
-            help="The .mp4 to write, or a folder.  [default: VIDEO-extended.mp4]",
+            help="The .mp4 to write, or a folder.  [default: here, VIDEO-extended.mp4]",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -79,17 +79,18 @@ def extend(
             raise InputError("Give either VIDEO or --last.")
         from arlon_cli.storage.store import Store
 
-        prompt = None if video is None else str(video)
-        video = Store.from_environment().last_result()
-    if video is None:
+        prompt, source = video, Store.from_environment().last_result()
+    elif not video:
         raise InputError("Name a video, or give --last.")
-    path = options.output_path(output, extended_name(video), overwrite)
-    if path.exists() and video.exists() and path.samefile(video):
+    else:
+        source = Path(video)
+    path = options.output_path(output, extended_name(source), overwrite)
+    if path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path} is the video to extend; it is never overwritten: give another -o.")
     try:
         with Console(verbose - quiet) as console:
             wish = Wish(
-                video=video,
+                video=source,
                 prompt=prompt,
                 frames=frames,
                 seconds=seconds,
@@ -98,6 +99,7 @@ def extend(
                 guidance=guidance,
                 reuse=reuse,
                 no_ar=no_ar,
+                overwrite=overwrite,
                 model=model,
                 device=device,
                 dtype=dtype,
@@ -125,6 +127,7 @@ class Wish:
     guidance: float | None
     reuse: float | None
     no_ar: bool
+    overwrite: bool
     model: str
     device: str
     dtype: str
@@ -146,6 +149,8 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
     config = read_config(folder)
     video, info = wish.video, probe(wish.video)
     made = VideoMetadata.from_json(info.comment)
+    if made is not None:
+        _check_record(video, made)
     if made is not None and made.model == config.name:
         config = at_fps(config, made.fps)
         if config.published is not None:
@@ -176,16 +181,20 @@ def _extend(wish: Wish, path: Path, console: Console, *, metadata: bool) -> dict
         console.warn(f"{video} has {fps:g} frames/s and {config.name} renders {config.fps}: new frames are resampled.")
     comment = ""
     if metadata:
-        comment = extension.metadata(pipeline, source=video.name, num_frames=info.num_frames + num_new).to_json()
+        comment = extension.metadata(
+            pipeline, source=options.file_name(video), num_frames=info.num_frames + num_new
+        ).to_json()
     frames = fitted(
         extension.frames(pipeline), width=width, height=height, source_fps=config.fps, fps=fps, num_frames=num_new
     )
     copied = (width, height) == (info.width, info.height) and can_copy(video, info, num_new)
     if copied:
-        total = append_by_copy(video, frames, path, info, comment)
+        total = append_by_copy(video, frames, path, info, comment, overwrite=wish.overwrite)
     else:
         console.warn(f"The frames of {video} are encoded again, since new ones cannot follow them as they are.")
-        total = append_encoded(video, frames, path, width=width, height=height, fps=fps, comment=comment)
+        total = append_encoded(
+            video, frames, path, width=width, height=height, fps=fps, comment=comment, overwrite=wish.overwrite
+        )
     pipeline.store.remember_result(path)
     return {
         "num_frames": total,
@@ -238,6 +247,20 @@ def _choose(
         raise InputError(f"{wish.video} has one frame, which is no video; `generate --image` starts from a picture.")
     frames = read_frames(wish.video, width=config.width, height=config.height, fps=config.fps)
     return extend_pixels(frames, shot.prompt, shot.num_frames, settings, pipeline)
+
+
+def _check_record(video: Path, made: "VideoMetadata") -> None:
+    """Raises InputError where a video that anybody may have made says what this tool would not do."""
+    from arlon_cli.pipeline.shots import MAX_FRAMES
+
+    try:
+        options.check_sampling(made.seed, made.num_steps, made.guidance_scale, made.reuse, dashes="")
+        for shot in made.shots:
+            options.check_sampling(shot.seed, shot.num_steps, shot.guidance_scale, dashes="")
+            if not 1 <= shot.num_frames <= MAX_FRAMES:
+                raise InputError(f"a shot has {shot.num_frames} frames.")
+    except InputError as error:
+        raise InputError(f"What {video} says of how it was made is damaged: {error}") from error
 
 
 def result_size(info: "VideoInfo", config: "ModelConfig") -> tuple[int, int]:

@@ -103,9 +103,10 @@ def _video_facts(file: Path) -> dict[str, Any]:
     made = VideoMetadata.from_json(found.comment)
     if made is None:
         return facts | {"made_by": "unknown: it holds no record of arlon"}
+    here = _is_installed(made)
     facts |= {
         "made_by": f"arlon {made.version}{', as a preview' if made.preview else ''}",
-        "model": f"{made.model} {made.model_digest[:12]}",
+        "model": f"{made.model} {made.model_digest[:12]}{'' if here else ', a checkpoint that is not installed here'}",
         "seed": made.seed,
         "steps": made.num_steps,
         "guidance": made.guidance_scale,
@@ -118,8 +119,18 @@ def _video_facts(file: Path) -> dict[str, Any]:
     for number, shot in enumerate(made.shots, start=1):
         name = "prompt" if len(made.shots) == 1 else f"shot_{number}"
         facts[name] = f"{shot.prompt} ({shot.num_frames} frames{', after a cut' if shot.cut else ''})"
-    again = remake_command(made, file) or f"goes on from the end of {made.extends}: `arlon extend` makes more of that"
+    named = made if here else replace(made, model=f"CHECKPOINT-{made.model_digest[:12]}")
+    again = remake_command(named, file) or f"goes on from the end of {made.extends}: `arlon extend` makes more of that"
     return facts | {"again": again}
+
+
+def _is_installed(made: VideoMetadata) -> bool:
+    """Whether the model of that name that is installed is the one that made a video."""
+    from arlon_cli.storage.checkpoint import Checkpoint
+    from arlon_cli.storage.weights import installed_models
+
+    folders = {folder.name: folder for folder in installed_models()}
+    return made.model in folders and Checkpoint(folders[made.model]).digest == made.model_digest
 
 
 def _codes_facts(file: Path) -> dict[str, Any]:

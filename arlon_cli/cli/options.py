@@ -147,6 +147,19 @@ def default_name(prompt: str, seed: int) -> str:
     return f"{slug or 'video'}-{seed}.mp4"
 
 
+def file_name(path: Path) -> str:
+    """The name of a file as text for a record, whatever bytes it is of."""
+    return os.fsencode(path.name).decode(errors="replace")
+
+
+def expanded(path: Path) -> Path:
+    """A path with `~` filled in. Raises InputError where nobody knows whose home that is."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"There is no home folder of {path.parts[0]}.") from error
+
+
 def output_path(output: Path | None, name: str, overwrite: bool, skip_existing: bool = False) -> Path:
     """Where the result goes: `output`, or `name` in the folder `output` or here. Raises InputError where it cannot.
 
@@ -154,7 +167,7 @@ def output_path(output: Path | None, name: str, overwrite: bool, skip_existing: 
     """
     if overwrite and skip_existing:
         raise InputError("Give either --overwrite or --skip-existing.")
-    path = Path(name) if output is None else output.expanduser()
+    path = Path(name) if output is None else expanded(output)
     try:
         if path.is_dir():
             path = path / name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, read_reference
+from arlon_cli.cli.options import file_name
 from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.pipeline.shots import Shot, scenes_of
 
@@ -105,8 +106,8 @@ def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions)
     reference = read_reference(pipeline, options.codes, options.image, num_frames, settings.use_ar)
     made = replace(
         pipeline.metadata(shots, settings, reference),
-        codes=options.codes.name if options.codes else "",
-        image=options.image.name if options.image else "",
+        codes=file_name(options.codes) if options.codes else "",
+        image=file_name(options.image) if options.image else "",
     )
     return Work(shots, settings, reference, made)
 
@@ -116,7 +117,7 @@ def render_video(
 ) -> dict[str, Any]:
     """Write a video, and what else was asked for beside it; returns what there is to say about it."""
     from arlon_cli.storage.sheet import ContactSheet
-    from arlon_cli.storage.video import VideoWriter
+    from arlon_cli.storage.video import VideoWriter, read_metadata
 
     start = time.monotonic()
     config = pipeline.config
@@ -126,7 +127,10 @@ def render_video(
     comment = work.made.to_json() if options.metadata else ""
     sheet = ContactSheet(sum(shot.num_frames for shot in shots))
     started, before = time.monotonic(), console.rendered
-    with VideoWriter(path, width=config.width, height=config.height, fps=config.fps, comment=comment) as writer:
+    overwrite = options.overwrite or (path.exists() and options.metadata and read_metadata(path) == work.made)
+    with VideoWriter(
+        path, width=config.width, height=config.height, fps=config.fps, comment=comment, overwrite=overwrite
+    ) as writer:
         for frames in pipeline.frames(shots, work.settings, work.reference):
             writer.write(frames)
             sheet.add(frames)
@@ -147,9 +151,23 @@ def render_video(
     )
 
 
+def sheet_of(path: Path) -> Path:
+    """Where the contact sheet of a video goes."""
+    return path.with_suffix(".png")
+
+
+def preview_of(path: Path) -> Path:
+    """Where the preview of a video goes."""
+    return path.with_name(f"{path.stem}-preview.mp4")
+
+
 def _sheet_path(path: Path, options: RenderOptions) -> Path:
     """Where the contact sheet of the video `path` goes. Raises InputError where there is a file already."""
-    sheet = path.with_suffix(".png")
+    sheet = sheet_of(path)
+    if options.image is not None and sheet.exists() and sheet.samefile(options.image):
+        raise InputError(
+            f"{sheet} is the picture that the video starts from; it is never overwritten: give another -o."
+        )
     if sheet.exists() and not options.overwrite:
         raise InputError(f"{sheet} exists already; give --overwrite to replace it, or another -o.")
     return sheet
@@ -160,14 +178,19 @@ def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: Render
     from arlon_cli.storage.video import VideoWriter, read_metadata
 
     about = replace(work.made, preview=True)
-    preview = path.with_name(f"{path.stem}-preview.mp4")
+    preview = preview_of(path)
     if preview.exists() and not options.overwrite:
         if read_metadata(preview) != about:
             raise InputError(f"{preview} exists already; give --overwrite to replace it, or another -o.")
         return preview
     config = pipeline.config
     with VideoWriter(
-        preview, width=config.width, height=config.height, fps=config.fps, comment=about.to_json()
+        preview,
+        width=config.width,
+        height=config.height,
+        fps=config.fps,
+        comment=about.to_json(),
+        overwrite=options.overwrite,
     ) as writer:
         for frames in pipeline.preview(work.shots, work.settings, work.reference):
             writer.write(frames)

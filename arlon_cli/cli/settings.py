@@ -20,6 +20,8 @@ _OPTIONS: dict[str, tuple[tuple[type, ...], str]] = {
     "guidance": (_NUMBER, "a number"),
     "output": ((str,), "text, a folder"),
 }
+NAMES = f"{', '.join(list(_OPTIONS)[:-1])} and {list(_OPTIONS)[-1]}"
+"""The options that may stand there"""
 
 
 def settings_path() -> Path:
@@ -40,7 +42,7 @@ def defaults_of(command: Any, values: dict[str, Any]) -> dict[str, Any]:
 def read_settings(path: Path) -> dict[str, Any]:
     """The options in a file; none where there is no file. Raises InputError that names file and key."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from arlon_cli.cli import options
+from arlon_cli.errors import InputError
 
 
 def storyboard(
@@ -62,6 +63,8 @@ def storyboard(
     folder = find_weights(model)
     config = wanted_config(folder, size, fps)
     if str(file) == "-":
+        if sys.stdin is None:
+            raise InputError("There is no standard input to read a storyboard from.")
         board = parse_storyboard(sys.stdin.buffer.read(), "stdin", config.fps)
     else:
         board = read_storyboard(file, config.fps)

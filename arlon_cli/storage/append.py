@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from arlon_cli.errors import ArlonError
-from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.partial import partial_file, put
 from arlon_cli.storage.video import (
+    APPEARED,
     VideoInfo,
     VideoWriter,
     as_ffmetadata,
@@ -38,10 +39,13 @@ def can_copy(source: Path, info: VideoInfo, num_frames: int) -> bool:
         return bool(wanted) and _parameter_sets(source) == wanted
 
 
-def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info: VideoInfo, comment: str) -> int:
+def append_by_copy(
+    source: Path, frames: Iterable[np.ndarray], path: Path, info: VideoInfo, comment: str, *, overwrite: bool
+) -> int:
     """Write `path`: the frames of `source`, copied, then chunks of frames (n, H, W, 3) uint8; returns their number.
 
-    `source` is one that `can_copy` accepts. The file appears whole or not at all. Raises ArlonError.
+    `source` is one that `can_copy` accepts. The file appears whole or not at all, without `overwrite` where none is.
+    Raises ArlonError.
     """
     with tempfile.TemporaryDirectory() as folder:
         added = Path(folder) / "added.mp4"
@@ -62,21 +66,31 @@ def append_by_copy(source: Path, frames: Iterable[np.ndarray], path: Path, info:
                 expected, found = info.num_frames + writer.num_frames, probe(joined).num_frames
                 if found != expected:
                     raise ArlonError(f"{path} would have {found} frames instead of {expected}; it was not written.")
-                joined.replace(path)
+                put(joined, path, overwrite=overwrite)
+        except FileExistsError as error:
+            raise ArlonError(f"{path} {APPEARED}") from error
         except OSError as error:
             raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
     return found
 
 
 def append_encoded(
-    source: Path, frames: Iterable[np.ndarray], path: Path, *, width: int, height: int, fps: float, comment: str
+    source: Path,
+    frames: Iterable[np.ndarray],
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    fps: float,
+    comment: str,
+    overwrite: bool,
 ) -> int:
     """Write `path`: the frames of `source` at this size and rate, encoded again, then chunks of frames (n, H, W, 3).
 
     Returns the number of frames. Raises InputError where `source` cannot be read, ArlonError where `path` cannot be
     written.
     """
-    with VideoWriter(path, width=width, height=height, fps=fps, comment=comment) as writer:
+    with VideoWriter(path, width=width, height=height, fps=fps, comment=comment, overwrite=overwrite) as writer:
         for frame in read_frames(source, width=width, height=height, fps=fps):
             writer.write(frame[None])
         for chunk in frames:

@@ -105,6 +105,8 @@ def _read_table(table: Path) -> list[Source]:
     rows = _csv_rows(text, table) if table.suffix.lower() == ".csv" else _json_rows(text, table)
     sources = []
     for line, row in rows:
+        if None in row:
+            raise InputError(f"{table}, line {line} has more fields than columns: put captions with commas in quotes.")
         if not all(isinstance(row.get(name), str) for name in ("file", "caption")):
             raise InputError(f"{table}, line {line}: every row needs `file` and `caption`.")
         sources.append(Source(table.parent / row["file"].strip(), row["caption"].strip()))
@@ -116,6 +118,8 @@ def _read_table(table: Path) -> list[Source]:
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        if not {"file", "caption"} <= set(reader.fieldnames or ()):
+            raise InputError(f"{table}: its first line is to name the columns, `file` and `caption` among them.")
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:

@@ -1,5 +1,6 @@
 """Files that appear whole: written under a temporary name beside their place, then renamed."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,21 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all. Raises OSError."""
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def put(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a whole file its name. Raises OSError, FileExistsError where another one has it by now and is to stay."""
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, not over a file that is there
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         temporary.replace(path)
 
 

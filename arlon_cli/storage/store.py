@@ -51,10 +51,14 @@ class Store:
     def from_environment(cls) -> Self:
         """The user's store: `ARLON_CACHE_DIR` and `ARLON_CACHE_SIZE` (as 500MB), or the platform's folder and 10 GB.
 
-        Raises InputError for a size that is none.
+        Raises InputError for a size that is none, or a folder that cannot be.
         """
         folder = os.environ.get("ARLON_CACHE_DIR") or platformdirs.user_cache_dir("arlon", appauthor=False)
-        return cls(Path(folder).expanduser(), parse_size(os.environ.get("ARLON_CACHE_SIZE") or DEFAULT_LIMIT))
+        try:
+            place = Path(folder).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"ARLON_CACHE_DIR is {folder}, of which nobody knows whose home it is.") from error
+        return cls(place, parse_size(os.environ.get("ARLON_CACHE_SIZE") or DEFAULT_LIMIT))
 
     def path(self, kind: str, key: str) -> Path:
         """Where an artifact is, or would be."""
@@ -170,4 +174,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise InputError(f"{text!r} is no size; write it like 500MB or 10GB.")
     unit = match[2].rstrip("B")
-    return int(float(match[1]) * _UNITS[f"{unit}B" if unit else ""])
+    size = float(match[1]) * _UNITS[f"{unit}B" if unit else ""]
+    if math.isinf(size):
+        raise InputError(f"{text[:20]!r}... is more than can be counted.")
+    return int(size)

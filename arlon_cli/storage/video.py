@@ -17,7 +17,10 @@ import numpy as np
 
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.metadata import VideoMetadata
-from arlon_cli.storage.partial import partial_file
+from arlon_cli.storage.partial import partial_file, put
+
+APPEARED = "was not there before, and is kept; the same command with another -o goes on from the store."
+"""What is said of a file that another process wrote in the meantime, behind its name"""
 
 _CRF = 16
 _QUEUED_CHUNKS = 4
@@ -38,13 +41,16 @@ class VideoWriter:
     """Writes frames to `path` as H.264, yuv420p; used in a `with` block.
 
     The file appears under its name when the block ends without an error and holds all frames that were written; else
-    nothing is left. Raises InputError for an odd width or height, ArlonError where the file cannot be written.
+    nothing is left. Without `overwrite`, one that has the name by then stays. Raises InputError for an odd width or
+    height, ArlonError where the file cannot be written.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: float, comment: str) -> None:
+    def __init__(
+        self, path: Path, *, width: int, height: int, fps: float, comment: str, overwrite: bool = True
+    ) -> None:
         if width % 2 or height % 2:
             raise InputError(f"H.264 takes an even width and height, not {width}x{height}.")
-        self.path = path
+        self.path, self.overwrite = path, overwrite
         self.num_frames = 0
         self._shape = (height, width, 3)
         self._input = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
@@ -117,7 +123,9 @@ class VideoWriter:
         if found != self.num_frames:
             raise ArlonError(f"{self.path} would have {found} frames instead of {self.num_frames}; it was not written.")
         try:
-            self._temporary.replace(self.path)
+            put(self._temporary, self.path, overwrite=self.overwrite)
+        except FileExistsError as error:
+            raise ArlonError(f"{self.path} {APPEARED}") from error
         except OSError as error:
             raise ArlonError(f"Could not write {self.path}: {error.strerror}.") from error
 
@@ -149,7 +157,7 @@ def probe(path: Path) -> VideoInfo:
     counted = run_ffmpeg("-i", ffmpeg_path(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-")
     log = counted.stderr.decode(errors="replace")
     # of whole lines, since the log has the file's comment too, and that may say anything
-    stream = re.search(r"^\s*Stream #.*?: Video: .*?\b(\d{2,5})x(\d{2,5})\b.*", log, re.MULTILINE)
+    stream = re.search(r"^\s*Stream #.*?: Video: .*?\b([1-9]\d{0,4})x([1-9]\d{0,4})\b.*", log, re.MULTILINE)
     frames = re.findall(r"frame=\s*(\d+)", log)
     if counted.returncode != 0 or stream is None or not frames:
         raise InputError(f"{path} is no video that ffmpeg can read.")

@@ -43,7 +43,7 @@ from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
-from arlon_cli.training.start import check_same_run, check_target
+from arlon_cli.training.start import check_same_run, check_target, make_folder
 
 SHARES = {
     "text_encoder": 5,
@@ -134,7 +134,7 @@ def train_diorama(
     wanted = _parts_to_train(parts, config, start)
     if new_codes:
         _check_new_codes(wanted, start)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     identity = {
         "start": None if start is None else start.digest,
         "parts": sorted(wanted),

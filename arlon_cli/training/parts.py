@@ -26,7 +26,7 @@ from arlon_cli.training.buckets import Window, halvings
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, train
 from arlon_cli.training.prepared import Piece, Prepared
 from arlon_cli.training.processes import Processes
-from arlon_cli.training.start import check_target
+from arlon_cli.training.start import check_target, make_folder
 from arlon_cli.training.work import PartSettings, Work, as_pixels, check_run, check_settings
 
 _CAPTIONED = ("ar", "dit")
@@ -93,7 +93,7 @@ def train_part(
     pieces = work.pixels() if settings.part == "video_vae" else work.latents()
     if settings.part in _CAPTIONED and not any(piece.caption for piece in pieces):
         raise InputError(f"{data} has no captions; {settings.part} needs a table with `file` and `caption`.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     check_run(folder / "run.json", work, pieces)
     plan = _PLANS[settings.part](work, pieces)
     trained = train(

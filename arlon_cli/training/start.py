@@ -16,6 +16,8 @@ from arlon_cli.training.processes import ALONE, Processes
 
 Part = TypeVar("Part", bound=nn.Module)
 
+_LEFT_BY_RUNS = ("checkpoint", "metrics.jsonl", "state.safetensors")  # which a new run would replace
+
 RATE_ON = 0.2
 """Of a new part's learning rate, for one that learns on"""
 
@@ -41,6 +43,14 @@ def check_target(target: Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
 
 
+def make_folder(folder: Path) -> None:
+    """The folder of a run. Raises InputError where there is a file of that name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder} cannot be the folder of a run: there is a file of that name.") from error
+
+
 def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE) -> None:
     """Note in `file` what the run is, or see that it is the one that began in the folder.
 
@@ -59,5 +69,7 @@ def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE
                 f"The run in {file.parent} began with another {' and '.join(differing)}; "
                 "go on with the same, or name another folder."
             )
+    elif left := [name for name in _LEFT_BY_RUNS if (file.parent / name).exists()]:
+        raise InputError(f"{file.parent} holds {left[0]}, but not of a run; name another folder for this one.")
     elif processes.rank == 0:
         write_whole(file, stated.encode())

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,40 @@ def test_unexpected_errors_are_one_line_or_a_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
-    run([])
-    assert "generate" in "".join(capsys.readouterr())
+@pytest.mark.parametrize("command", [[], ["models"], ["cache"], ["train"]])
+def test_no_arguments_show_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    asked, (out, err) = run([*command, "--help"]), capsys.readouterr()
+    assert asked == 0
+    assert err == out  # the help as it is, on stderr, before that which was asked for
+
+
+def test_an_interruption_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate.options, "check_sampling", stop)
+    assert run(["generate", "a hill"]) == 130
+    assert one_line(capsys) == "Error: Interrupted.\n"
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_within_an_import_ends_at_once(number: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{number})\n")
+    script = "from arlon_cli.cli import app\napp.run = lambda arguments: __import__('slow') and 0\napp.main()\n"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Error: Interrupted.\n")
+
+
+def test_closed_streams_are_no_errors(tmp_path: Path) -> None:
+    script = "from arlon_cli.cli.app import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for closed, arguments, code in (("2>&-", "info nothing.mp4", 2), ("<&-", "storyboard -", 2), (">&-", "--help", 0)):
+        command = f'"{sys.executable}" -c "{script}" {arguments} {closed}'
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert "Unexpected" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a nested config": (lambda c: (c / "config.json").write_text("[" * 20_000), "not JSON"),
     "a config without a field": (_config(lambda c: c.pop("fps")), "missing fps"),
     "a config with a field too many": (_config(lambda c: c.update(depth=3)), "unknown depth"),
-    "a config of another type": (_config(lambda c: c.update(fps="many")), "fps is 'many', which is no int"),
+    "a config of another type": (_config(lambda c: c.update(fps="many")), 'fps is "many", which is no int'),
 }
 
 

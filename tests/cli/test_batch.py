@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,36 @@ def test_files_made_otherwise_stay(tiny_checkpoint: Path, here: Path, capsys: py
     assert (here / "out" / "a-hill-0.mp4").read_text() == "mine"
     assert batch(tiny_checkpoint, "hill.txt", "--frames", "9", "-o", "out", "--overwrite") == 0
     assert probe(here / "out" / "a-hill-0.mp4").num_frames == 9
+
+
+def test_what_is_missing_beside_a_video_is_made(tiny_checkpoint: Path, here: Path) -> None:
+    (here / "hill.txt").write_text("a hill")
+    assert batch(tiny_checkpoint, "hill.txt", "--frames", "9", "-o", "out") == 0
+    video = (here / "out" / "a-hill-0.mp4").read_bytes()
+    assert batch(tiny_checkpoint, "hill.txt", "--frames", "9", "-o", "out", "--sheet", "--preview") == 0
+    assert {path.suffix for path in (here / "out").iterdir()} == {".mp4", ".png", ".jsonl"}
+    assert (here / "out" / "a-hill-0-preview.mp4").exists()
+    assert (here / "out" / "a-hill-0.mp4").read_bytes() == video
+
+
+def test_without_a_record_the_length_tells(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "hill.txt").write_text("a hill")
+    options = ("hill.txt", "-o", "out", "--no-metadata")
+    assert batch(tiny_checkpoint, *options, "--frames", "9") == 0
+    assert batch(tiny_checkpoint, *options, "--frames", "9") == 0
+    assert len(results(here / "out")) == 1
+    assert batch(tiny_checkpoint, *options, "--frames", "12") == 1
+    assert "made otherwise" in results(here / "out")[1]["error"]
+    assert probe(here / "out" / "a-hill-0.mp4").num_frames == 9
+
+
+def test_files_of_any_name(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"l\xff")
+    (here / f"{name}.txt").write_text("a hill\na sea\n")
+    assert batch(tiny_checkpoint, f"{name}.txt", "--frames", "9", "-o", "out") == 0
+    assert [result["job"] for result in results(here / "out")] == [f"{name}.txt, line {number}" for number in (1, 2)]
 
 
 def test_an_interrupted_batch_goes_on(

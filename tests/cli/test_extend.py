@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,13 @@ def test_last_takes_the_newest_result(cli: Cli, here: Path, capsys: pytest.Captu
     made = read_metadata(here / "two-extended-2.mp4")
     assert made is not None
     assert made.shots[-1].prompt == "a blue sea"
+    assert run(["extend", "--last", "", *cli.model]) == 2
+    assert "prompt is empty" in error(capsys)
+    cli.extend("--last", "./a sea // fog/", "--frames", "4", "-o", "fog.mp4")
+    made = read_metadata(here / "fog.mp4")
+    assert made is not None
+    assert made.shots[-1].prompt == "./a sea // fog/"
+    cli.extend("two-extended.mp4", "a blue sea", "--frames", "4", "-o", "two-extended-2.mp4", "--overwrite")
     (here / "two-extended-2.mp4").unlink()
     assert run(["extend", "--last", *cli.model]) == 2
     assert "no longer there" in error(capsys)
@@ -282,6 +290,27 @@ def test_refused(cli: Cli, here: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert run(["extend", *arguments, "-q", *cli.model]) == 2
         assert message in error(capsys)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_steps": 0}, {"num_steps": 10**9}, {"seed": -1}, {"reuse": -1.0}, {"frames": 10**12}, {"frames": -5}],
+    ids=str,
+)
+def test_a_record_that_nothing_could_have_made(
+    wrong: dict[str, float], cli: Cli, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.generate(9, "clip.mp4")
+    made = read_metadata(here / "clip.mp4")
+    assert made is not None
+    if "frames" in wrong:
+        made = replace(made, shots=(replace(made.shots[0], num_frames=int(wrong["frames"])),))
+    else:
+        made = replace(made, **wrong)  # type: ignore[arg-type]
+    with VideoWriter(here / "odd.mp4", width=32, height=32, fps=24, comment=made.to_json()) as writer:
+        writer.write(pixels(here / "clip.mp4"))
+    assert run(["extend", "odd.mp4", "--frames", "4", *cli.model]) == 2
+    assert "What odd.mp4 says of how it was made is damaged: " in error(capsys)
 
 
 def test_an_extension_is_made_as_the_video_was(cli: Cli, here: Path) -> None:

@@ -17,6 +17,7 @@ from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.video import VideoWriter, probe, read_metadata
+from arlon_cli.storage.weights import find_weights
 
 
 def generate(checkpoint: Path, *arguments: str) -> int:
@@ -185,6 +186,44 @@ def test_what_makes_a_presets_video_again_names_what_is_not_its_own() -> None:
     assert str(often).count("arlon extend") == 3000
 
 
+def test_info_knows_the_model_that_is_installed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for digest, model in ((Checkpoint(find_weights("diorama")).digest, "diorama"), ("abc", "CHECKPOINT-abc")):
+        made = replace(MADE, model_digest=digest)
+        with VideoWriter(here / "clip.mp4", width=32, height=32, fps=24, comment=made.to_json()) as writer:
+            writer.write(np.zeros((9, 32, 32, 3), np.uint8))
+        assert run(["info", "clip.mp4", "--json"]) == 0
+        assert f"--model {model} " in json.loads(capsys.readouterr().out)["again"]
+
+
+def test_a_file_that_appears_meanwhile_stays(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode = Pipeline.decode
+
+    def late(self, latents):  # type: ignore[no-untyped-def]
+        (here / "clip.mp4").write_text("mine")
+        return decode(self, latents)
+
+    monkeypatch.setattr(Pipeline, "decode", late)
+    assert generate(tiny_checkpoint, "--frames", "9", "-o", "clip.mp4") == 1
+    assert "clip.mp4 was not there before, and is kept" in capsys.readouterr().err
+    assert (here / "clip.mp4").read_text() == "mine"
+    assert [path.name for path in here.iterdir()] == ["clip.mp4"]
+    assert generate(tiny_checkpoint, "--frames", "9", "-o", "clip.mp4", "--overwrite") == 0
+    assert probe(here / "clip.mp4").num_frames == 9
+
+
+def test_a_sheet_never_takes_the_place_of_the_picture_given(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (32, 32), "red").save(here / "hill.png")
+    before = (here / "hill.png").read_bytes()
+    options = ("--frames", "9", "--image", "hill.png", "-o", "hill.mp4", "--sheet", "--overwrite")
+    assert generate(tiny_checkpoint, *options) == 2
+    assert "hill.png is the picture that the video starts from" in capsys.readouterr().err
+    assert (here / "hill.png").read_bytes() == before
+
+
 def test_info_prints_no_codes_that_a_terminal_obeys(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = replace(MADE, shots=(ShotRecord("a hill\x1b[2J\rgone", 9, cut=False),))
     with VideoWriter(here / "clip.mp4", width=32, height=32, fps=24, comment=made.to_json()) as writer:
@@ -278,7 +317,9 @@ def test_a_preview_comes_first_and_stays_when_the_run_is_stopped(
         assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 130
     assert [path.name for path in here.iterdir()] == ["clip-preview.mp4"]
     assert run(["info", "clip-preview.mp4"]) == 0
-    assert "--preview --size 32x32 --fps 24 --model tiny -o clip.mp4 -- 'a red hill'" in capsys.readouterr().out
+    assert "--fps 24 --model CHECKPOINT-" in (shown := capsys.readouterr().out)
+    assert "a checkpoint that is not installed here" in shown
+    assert shown.endswith(" -o clip.mp4 -- 'a red hill'\n") and "--preview --size 32x32" in shown
     first = (here / "clip-preview.mp4").stat()
     assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 0
     assert (here / "clip-preview.mp4").stat().st_mtime_ns == first.st_mtime_ns

@@ -158,7 +158,7 @@ def test_a_dry_run_explains_the_frames_without_weights(here: Path, capsys: pytes
     err = capsys.readouterr().err
     assert "731 frames, 14 segments" in err
     assert "731 = 68 + 13 x 51: a segment has 68 frames, which are 20 latents, and shares 17 frames, 5 latents" in err
-    assert "segment 3, from frame 119: codes to draft, 30 steps" in err
+    assert "segment 3, from frame 119: codes to draft, 10 steps" in err
     assert "`arlon models pull opensora-v1.2`" in err
     assert run([*command, "--json", "-q"]) == 0
     plan = json.loads(capsys.readouterr().out)

@@ -190,6 +190,19 @@ def test_no_recipe_of_the_dioramas_is_one_line_and_2(
     assert not list(here.iterdir())
 
 
+def test_what_no_run_of_its_own_left_stays(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "run" / "checkpoint").mkdir(parents=True)
+    (here / "run" / "checkpoint" / "config.json").write_text("mine")
+    (here / "file").touch()
+    assert trained("ar", videos, tiny_checkpoint, here / "run") == 2
+    assert "run holds checkpoint, but not of a run; name another folder" in capsys.readouterr().err
+    assert [path.name for path in (here / "run").rglob("*")] == ["checkpoint", "config.json"]
+    assert trained("ar", videos, tiny_checkpoint, here / "file") == 2
+    assert "there is a file of that name" in capsys.readouterr().err
+
+
 def test_guidance_is_learnt_from_an_ar_model_that_is_there(
     videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

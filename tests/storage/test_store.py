@@ -102,6 +102,13 @@ def test_the_newest_result_may_have_any_name(tmp_path: Path) -> None:
     assert store.last_result() == result
 
 
+@pytest.mark.parametrize(("name", "value"), [("SIZE", "9" * 400), ("SIZE", "many"), ("DIR", "~nosuchuser/store")])
+def test_what_can_be_no_store_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ARLON_CACHE_{name}", value)
+    with pytest.raises(InputError):
+        Store.from_environment()
+
+
 def test_what_is_written_stays_even_beyond_the_limit(tmp_path: Path) -> None:
     store = Store(tmp_path, 10)
     store.write("latents", "only", TENSORS)

@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +77,7 @@ def test_names_that_ffmpeg_would_take_otherwise(name: str, tmp_path: Path, monke
     assert info.num_frames == len(list(read_frames(path, width=32, height=16))) == 5
     assert read_metadata(path) == MADE
     assert can_copy(path, info, 5)
-    assert append_by_copy(path, [clip(5)], path.with_name("b: c.mp4"), info, "") == 10
+    assert append_by_copy(path, [clip(5)], path.with_name("b: c.mp4"), info, "", overwrite=False) == 10
 
 
 def test_metadata_may_be_longer_than_a_command_line(tmp_path: Path) -> None:
@@ -131,6 +133,37 @@ def test_no_frames_no_file(tmp_path: Path) -> None:
 def test_rates_are_probed(tmp_path: Path, fps: float) -> None:
     rated = with_rate(tmp_path / "clip.mp4", fps)
     assert probe(rated).fps == fps
+
+
+def test_small_videos_are_probed(tmp_path: Path) -> None:
+    made = run_ffmpeg("-f", "lavfi", "-i", "color=red:size=8x4:rate=5", "-frames:v", "4", str(tmp_path / "clip.mkv"))
+    assert made.returncode == 0
+    assert (probe(tmp_path / "clip.mkv").width, probe(tmp_path / "clip.mkv").height) == (8, 4)
+
+
+def test_without_overwrite_a_file_of_the_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*paths: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    path = tmp_path / "clip.mp4"
+    write(tmp_path / "source.mp4", clip(5), "")
+    info = probe(tmp_path / "source.mp4")
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr(os, "link", no_links)
+        path.write_text("mine")
+        with (
+            pytest.raises(ArlonError, match="is kept"),
+            VideoWriter(path, width=32, height=16, fps=24, comment="", overwrite=False) as writer,
+        ):
+            writer.write(clip(3))
+        with pytest.raises(ArlonError, match="is kept"):
+            append_by_copy(tmp_path / "source.mp4", [clip(5)], path, info, "", overwrite=False)
+        assert path.read_text() == "mine"
+        path.unlink()
+        append_by_copy(tmp_path / "source.mp4", [clip(5)], path, info, "", overwrite=False)
+        assert probe(path).num_frames == 10
+        assert {file.name for file in tmp_path.iterdir()} == {"clip.mp4", "source.mp4"}
 
 
 def test_odd_sizes_are_refused(tmp_path: Path) -> None:
