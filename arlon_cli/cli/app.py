@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 
 _GARBAGE = 50_000  # objects between two collections; imports alone make a million, of which hardly any is garbage
+_signalled = threading.Event()
 _QUOTED = 200  # characters at most of what an error says back
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
@@ -95,7 +97,8 @@ def run(arguments: Sequence[str]) -> int:
             return 2
         if debug:
             traceback.print_exc()
-        message, code = describe(error)
+        interrupted = _signalled.is_set() and isinstance(error, Exception) and not isinstance(error, Interrupted)
+        message, code = describe(KeyboardInterrupt() if interrupted else error)
         print_error(message)
         return code
 
@@ -140,6 +143,7 @@ def main() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):  # what C code imports would lose the exception, or abort
             _exit_interrupted()
+        _signalled.set()  # C code that calls Python makes other errors of an interruption
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)

@@ -58,8 +58,8 @@ def batch(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A .txt with a prompt a line, a .jsonl with a job a line (options of `generate`), a storyboard, or a "
-            "folder of storyboards."
+            help="A .txt with a prompt a line, a .jsonl with a job a line (options of `generate`; its files are looked "
+            "up from here), a storyboard, or a folder of storyboards."
         ),
     ],
     frames: Frames = None,

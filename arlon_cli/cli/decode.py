@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import print_result
+from arlon_cli.cli.console import print_line, print_result
 
 
 def decode(
@@ -25,6 +25,7 @@ def decode(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show what codes alone say: a coarse preview, without rendering."""
     from arlon_cli.cli.engine import open_pipeline
@@ -37,6 +38,8 @@ def decode(
     pipeline = open_pipeline(find_weights(model), device, dtype)
     config = pipeline.config
     check_codes(codes, values, record, config, pipeline.checkpoint.digest)
+    if not quiet:
+        print_line(f"Decoding {codes}")
     with VideoWriter(
         path, width=config.width, height=config.height, fps=config.fps, comment="", overwrite=overwrite
     ) as writer:

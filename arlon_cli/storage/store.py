@@ -115,7 +115,7 @@ class Store:
                     continue
 
     def remember_result(self, path: Path) -> None:
-        """Note the newest result of any command, for `extend --last`; where that cannot be written, nothing is lost."""
+        """Note the newest rendered video, for `extend --last`; where that cannot be written, nothing is lost."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / _LAST_RESULT, os.fsencode(path.absolute()))
