@@ -176,8 +176,12 @@ class RankerConfig:
 
     It is shown F of a code frame, whose latents and channels make `condition_channels` together.
 
-    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`;
-    behind another prompt the first `change_frames`, away from that by a guidance of `change_guidance`.
+    Of the first `frames` that are drafted for a prompt, each is the best of `candidates`, drawn at `temperature`, and a
+    scene's very first, on which most hangs, the best of `first_candidates`; behind another prompt the first
+    `change_frames`, away from that by a guidance of `change_guidance`.
+
+    `usual` is a value of each attribute, or -1: what a scene had better show where its first prompt says nothing of it,
+    by a `preference` in nats.
     """
 
     text_width: int
@@ -186,10 +190,13 @@ class RankerConfig:
     width: int
     num_blocks: int
     frames: int
+    first_candidates: int
     candidates: int
     temperature: float
     change_frames: int
     change_guidance: float
+    usual: tuple[int, ...]
+    preference: float
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,13 @@ DIORAMA = ModelConfig(
         width=64,
         num_blocks=2,
         frames=4,
+        first_candidates=16,
         candidates=8,
         temperature=1.0,
         change_frames=6,
         change_guidance=1.5,
+        usual=(-1, -1, 0, -1, -1, -1, 3),  # clear weather and no company; by fog and rain, subjects are hardly seen
+        preference=2.0,
     ),
     dit=STDiT3Config(
         in_channels=32,

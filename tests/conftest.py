@@ -90,6 +90,7 @@ TINY = replace(
         num_blocks=1,
         frames=2,
         change_frames=1,
+        first_candidates=4,
         candidates=3,
     ),
     dit=replace(

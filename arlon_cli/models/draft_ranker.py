@@ -69,9 +69,18 @@ class DraftRanker(nn.Module):
         logits = self.shown(torch.cat([x.mean(2), x.amax(2)], dim=1)).float()
         return torch.cat([some.log_softmax(1) for some in logits.split(self.config.num_values, dim=1)], dim=1)
 
-    def forward(self, text: Tensor, text_mask: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, text: Tensor, text_mask: Tensor, condition: Tensor, *, first: bool) -> Tensor:
         """Scores (B,) of frames, `condition` as of `shows`, for text (1 or B, L, C) under its mask (1 or B, L).
 
-        The expected log-probability of what the prompt mentions.
+        The expected log-probability of what the prompt mentions; and with the `first` prompt of a scene, the preference
+        for what is usual of what it does not mention. Later prompts leave such things as they are.
         """
-        return (self.mentions(text, text_mask).sigmoid() * self.shows(condition)).sum(1)
+        told, shown = self.mentions(text, text_mask).sigmoid(), self.shows(condition)
+        scores = (told * shown).sum(1)
+        if not first:
+            return scores
+        sizes = self.config.num_values
+        for index, some, seen in zip(self.config.usual, told.split(sizes, 1), shown.split(sizes, 1), strict=True):
+            if index >= 0:
+                scores = scores + self.config.preference * (1 - some.amax(1)) * seen[:, index].exp()
+        return scores

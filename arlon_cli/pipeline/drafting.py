@@ -67,13 +67,15 @@ def ranking_by(ranker: DraftRanker, vqvae: LatentVQVAE) -> Ranking:
     """What ranks the drafts of a pipeline."""
 
     def scores(span: Span, frames: Tensor) -> Tensor:
-        scores: Tensor = ranker(span.text[None], span.text_mask[None], vqvae.decode(frames[:, None]))
+        condition = vqvae.decode(frames[:, None])
+        scores: Tensor = ranker(span.text[None], span.text_mask[None], condition, first=span.before is None)
         return scores
 
     config = ranker.config
     return Ranking(
         torch.inference_mode()(scores),
         config.frames,
+        config.first_candidates,
         config.candidates,
         config.temperature,
         config.change_frames,

@@ -35,12 +35,14 @@ class Span:
 class Ranking:
     """Each of the first `frames` under a prompt is the best of `candidates`, by the scores (N,) of frames (N, h, w).
 
-    These are drawn at a `temperature` of their own. Behind another prompt they are the first `change_frames`, drawn
-    away from that prompt by `change_guidance`: otherwise what was there would stay, since most codes do.
+    Where nothing comes before, the first is the best of `first_candidates`. These are drawn at a `temperature` of their
+    own. Behind another prompt they are the first `change_frames`, drawn away from that prompt by `change_guidance`:
+    otherwise what was there would stay, since most codes do.
     """
 
     scores: Callable[[Span, Tensor], Tensor]
     frames: int
+    first_candidates: int
     candidates: int
     temperature: float
     change_frames: int = 0
@@ -139,7 +141,8 @@ def draft(
             restart, num_seen = len(seen) <= num_seen, len(seen)
             context = torch.stack([past[i] for i in seen]) if seen else empty
             if ranking is not None and len(past) < ranking.num_frames(span):
-                noise = _gumbel(seed, index, (model.codes_per_frame, ranking.candidates, config.codebook_size))
+                count = ranking.candidates if past else ranking.first_candidates
+                noise = _gumbel(seed, index, (model.codes_per_frame, count, config.codebook_size))
                 warm = replace(sampler, temperature=ranking.temperature)
                 away = warm.away_from(span.before, ranking.change_guidance)
                 begun = _start(model, away.texts, len(seen) + 1)

@@ -46,4 +46,33 @@ def test_what_is_mentioned_decides_the_order(ranker: DraftRanker) -> None:
     for value in (0, 20, 44):
         logits.fill_(-1e3)
         logits[value] = 1e3
-        assert torch.allclose(ranker(text, mask, frames), ranker.shows(frames)[:, value])
+        assert torch.allclose(ranker(text, mask, frames, first=False), ranker.shows(frames)[:, value])
+
+
+@torch.no_grad()
+def test_what_is_usual_is_preferred_where_a_first_prompt_says_nothing_of_it(ranker: DraftRanker) -> None:
+    ranker.mentioned.weight.zero_()
+    _, logits = ranker.mentioned.bias.chunk(2)
+    text, mask, frames = torch.randn(1, 4, 16), torch.ones(1, 4, dtype=torch.bool), torch.randn(6, 4, 2, 4, 4)
+    shown, sizes = ranker.shows(frames), ranker.config.num_values
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    usual = [start + index for start, index in zip(starts, ranker.config.usual, strict=True) if index >= 0]
+    assert usual
+    logits.fill_(-1e3)
+    preferred = ranker.config.preference * shown[:, usual].exp().sum(1)
+    assert torch.allclose(ranker(text, mask, frames, first=True), preferred)
+    assert not ranker(text, mask, frames, first=False).any()
+    for value in usual:  # what the prompt mentions, be it as usual, is not preferred besides
+        logits.fill_(-1e3)
+        logits[value] = 1e3
+        others = ranker.config.preference * shown[:, [other for other in usual if other != value]].exp().sum(1)
+        assert torch.allclose(ranker(text, mask, frames, first=True), shown[:, value] + others, atol=1e-5)
+
+
+def test_the_preset_prefers_clear_weather_and_no_company() -> None:
+    assert DIORAMA.ranker is not None
+    usual = zip(VISIBLE.items(), DIORAMA.ranker.usual, strict=True)
+    assert {name: values[index] for (name, values), index in usual if index >= 0} == {
+        "weather": "clear",
+        "company": "none",
+    }

@@ -86,7 +86,7 @@ def test_guessing_changes_no_code(
     model: ARTransformer, texts: Tensor, temperature: float, ranked_frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.double()
-    ranking = Ranking(even_codes, ranked_frames, 5, temperature)
+    ranking = Ranking(even_codes, ranked_frames, 5, 5, temperature)
     settings = {"null": null(texts), "temperature": temperature, "ranking": ranking}
     guessed = collect(model, span(texts[0].double(), 9), span(texts[1].double(), 3), **settings)
     monkeypatch.setattr(autoregressive, "_PASS", 1)
@@ -203,7 +203,7 @@ def even_codes(some: Span, frames: Tensor) -> Tensor:
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_ranked_frames_are_the_best_of_several(model: ARTransformer, texts: Tensor, guidance_scale: float) -> None:
     def mean_of_first(candidates: int) -> float:
-        ranking = Ranking(even_codes, 2, candidates, 1.0)
+        ranking = Ranking(even_codes, 2, candidates, candidates, 1.0)
         settings = {"null": null(texts), "guidance_scale": guidance_scale, "ranking": ranking}
         drafts = [collect(model, span(texts[0], 2), **{**settings, "seed": seed}) for seed in range(30)]
         return even_codes(span(texts[0], 2), torch.cat(drafts)).mean().item()
@@ -219,10 +219,10 @@ def test_candidates_are_drawn_as_single_drafts_are(model: ARTransformer, texts: 
         seen.append(frames)
         return torch.arange(len(frames)).float()
 
-    whole = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 3, 4, 0.0))
+    whole = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 3, 4, 4, 0.0))
     assert torch.equal(whole, collect(model, span(texts[0], 3), null=null(texts), **GREEDY))
     seen.clear()
-    drafted = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 2, 4, 1.0))
+    drafted = collect(model, span(texts[0], 3), null=null(texts), ranking=Ranking(note, 2, 4, 4, 1.0))
     assert [len(frames) for frames in seen] == [4, 4]  # and the third frame is not ranked
     assert torch.equal(drafted[:2], torch.stack([frames[-1] for frames in seen]))
     assert all(len(frames.unique(dim=0)) > 1 for frames in seen)
@@ -235,7 +235,7 @@ def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Ten
         seen.append(frames)
         return torch.zeros(len(frames))
 
-    collect(model, span(texts[0], 1), guidance_scale=1.0, top_k=16, ranking=Ranking(note, 1, 900, 1.0))
+    collect(model, span(texts[0], 1), guidance_scale=1.0, top_k=16, ranking=Ranking(note, 1, 900, 900, 1.0))
     with torch.no_grad():
         empty = torch.empty(1, 0, 2, 3, dtype=torch.long)
         expected = model(texts[:1], (torch.arange(6) < 4)[None], empty)[0, 0, :16].softmax(-1)
@@ -244,7 +244,7 @@ def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Ten
 
 
 def test_a_ranked_draft_goes_on_from_any_prefix(model: ARTransformer, texts: Tensor) -> None:
-    ranking = Ranking(even_codes, 3, 4, 1.0)
+    ranking = Ranking(even_codes, 3, 4, 4, 1.0)
     whole = collect(model, span(texts[0], 6), span(texts[1], 5, 3), null=null(texts), ranking=ranking)
     assert torch.equal(collect(model, span(texts[0], 4), null=null(texts), ranking=ranking), whole[:4])
     for num_frames in (1, 2, 3, 5):
@@ -260,7 +260,7 @@ def test_ranked_frames_behind_another_prompt_are_guided_away_from_it(
     null_text, null_mask = null(texts)
     first = collect(model, span(texts[0], 1), null=(null_text, null_mask))
     later = dataclasses.replace(span(texts[1], 3, 3), before=(texts[0], torch.arange(6) < 4))
-    ranking = Ranking(even_codes, 3, 2, 0.0, change_frames=2, change_guidance=3.0)
+    ranking = Ranking(even_codes, 3, 2, 2, 0.0, change_frames=2, change_guidance=3.0)
     settings = {**GREEDY, "guidance_scale": guidance_scale, "null": (null_text, null_mask)}
     codes = collect(model, later, prefix=first, start_frame=1, ranking=ranking, **settings)
 
@@ -288,7 +288,7 @@ def test_the_frame_of_another_prompt_is_marked_as_long_as_it_is_seen(
         return prefill(self, codes, cache, ended)
 
     monkeypatch.setattr(ARTransformer, "prefill", noting)
-    ranking = Ranking(even_codes, 10, 2, 1.0, change_frames=10)  # so each frame begins anew
+    ranking = Ranking(even_codes, 10, 2, 2, 1.0, change_frames=10)  # so each frame begins anew
     later = dataclasses.replace(span(texts[1], 5), before=(texts[0], torch.arange(6) < 4))
     collect(model, span(texts[0], 5), later, null=null(texts), ranking=ranking)
     assert marked == [(n, 0) for n in (0, 1, 2, 3, 2)] + [(1, 1), (2, 1), (3, 1), (2, 0), (3, 0)]

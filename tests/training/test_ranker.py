@@ -66,7 +66,7 @@ def test_the_ranker_learns_one_batch(tiny_config: ModelConfig) -> None:
     assert metrics["right"] == 1.0
     with torch.no_grad():
         scores, mirrored = (
-            torch.stack([ranker(text[i : i + 1], mask[i : i + 1], some) for i in range(8)])
+            torch.stack([ranker(text[i : i + 1], mask[i : i + 1], some, first=False) for i in range(8)])
             for some in (condition, condition.flip(-1))
         )
     assert scores.argmax(1).tolist() == list(range(8))  # each prompt likes its own frame best
