@@ -228,6 +228,21 @@ def test_candidates_are_drawn_as_single_drafts_are(model: ARTransformer, texts: 
     assert all(len(frames.unique(dim=0)) > 1 for frames in seen)
 
 
+def test_a_scenes_first_frame_is_chosen_of_more(model: ARTransformer, texts: Tensor) -> None:
+    counts: list[int] = []
+
+    def note(some: Span, frames: Tensor) -> Tensor:
+        counts.append(len(frames))
+        return torch.zeros(len(frames))
+
+    ranking = Ranking(note, 3, 7, 4, 1.0)
+    first = collect(model, span(texts[0], 4), span(texts[1], 2), guidance_scale=1.0, ranking=ranking)
+    assert counts == [7, 4, 4, 4, 4]  # a later prompt goes on from the frame before it
+    counts.clear()
+    collect(model, span(texts[0], 2), guidance_scale=1.0, ranking=ranking, prefix=first[:1], start_frame=1)
+    assert counts == [4, 4]
+
+
 def test_draws_of_candidates_follow_the_softmax(model: ARTransformer, texts: Tensor) -> None:
     seen: list[Tensor] = []
 
