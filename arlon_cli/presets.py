@@ -76,7 +76,7 @@ DIORAMA = ModelConfig(
         temperature=1.0,
         change_frames=6,
         change_guidance=1.5,
-        usual=(-1, -1, 0, -1, -1, -1, 3),  # clear weather and no company; by fog and rain, subjects are hardly seen
+        usual=(-1, 1, 0, -1, -1, -1, 3),  # day, clear weather and no company, in which subjects are seen best
         preference=2.0,
     ),
     dit=STDiT3Config(

@@ -69,10 +69,11 @@ def test_what_is_usual_is_preferred_where_a_first_prompt_says_nothing_of_it(rank
         assert torch.allclose(ranker(text, mask, frames, first=True), shown[:, value] + others, atol=1e-5)
 
 
-def test_the_preset_prefers_clear_weather_and_no_company() -> None:
+def test_the_preset_prefers_a_clear_day_and_no_company() -> None:
     assert DIORAMA.ranker is not None
     usual = zip(VISIBLE.items(), DIORAMA.ranker.usual, strict=True)
     assert {name: values[index] for (name, values), index in usual if index >= 0} == {
+        "time": "day",
         "weather": "clear",
         "company": "none",
     }
