@@ -12,6 +12,9 @@ from arlon_cli.errors import CheckpointError
 PIXELS_PER_LATENT = 8
 """A side of what one latent position covers, in both presets' video VAEs"""
 
+DECODED_LATENTS = 4
+"""Latent frames that a video VAE decodes at once, where its chunks have no more"""
+
 _Config = TypeVar("_Config")
 
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig, OpenSoraVAEConfig, PublishedT5Config
+from arlon_cli.config import DECODED_LATENTS, PIXELS_PER_LATENT, ModelConfig, OpenSoraVAEConfig, PublishedT5Config
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.blank import blank
 from arlon_cli.models.latent_vqvae import CONDITION_CONTEXT, LatentVQVAE
@@ -20,7 +20,6 @@ from arlon_cli.models.opensora_vae import OpenSoraVAE
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.t5 import T5Encoder
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.pipeline.pipeline import DECODED_LATENTS
 
 
 @dataclass(frozen=True)

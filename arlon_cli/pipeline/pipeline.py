@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from arlon_cli import __version__
-from arlon_cli.config import ModelConfig, PublishedT5Config
+from arlon_cli.config import DECODED_LATENTS, ModelConfig, PublishedT5Config
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.draft_ranker import DraftRanker
@@ -36,9 +36,6 @@ from arlon_cli.storage.store import Store, artifact_key
 
 if TYPE_CHECKING:
     from arlon_cli.models.published_t5 import PublishedT5  # needs transformers, which takes seconds to import
-
-DECODED_LATENTS = 4
-"""Latent frames that the video VAE decodes at once"""
 
 _ENCODED_CHUNKS = 4  # chunks of frames that it is given at once
 _RENDERING = ("text_encoder", "video_vae", "dit")

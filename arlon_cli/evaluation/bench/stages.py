@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from arlon_cli.config import PIXELS_PER_LATENT, ModelConfig
+from arlon_cli.config import DECODED_LATENTS, PIXELS_PER_LATENT, ModelConfig
 from arlon_cli.dioramas.render import render
 from arlon_cli.dioramas.scene import sample_scene
 from arlon_cli.evaluation.bench.ceilings import Ceilings
@@ -22,7 +22,6 @@ from arlon_cli.models.published_t5 import PublishedT5
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
-from arlon_cli.pipeline.pipeline import DECODED_LATENTS
 from arlon_cli.sampling.autoregressive import Span, draft
 from arlon_cli.storage.video import VideoWriter
 
