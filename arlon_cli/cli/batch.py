@@ -160,7 +160,7 @@ def _render_all(
         try:
             if job.path.exists() and not (known or job.options.overwrite):
                 raise InputError(f"{job.path} exists already and was made otherwise; give --overwrite to replace it.")
-            result = render_video(pipeline, job.shots, job.path, job.options, console)
+            result = render_video(pipeline, job.shots, job.path, job.options, console, again=known)
         except Exception as error:
             failed += 1
             known = isinstance(error, ArlonError)

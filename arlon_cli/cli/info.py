@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import unicodedata
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from arlon_cli.cli import options
+from arlon_cli.pipeline.shots import is_text
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
@@ -31,8 +31,7 @@ def info(
 
 def _printable(text: str) -> str:
     """Text of a file that anybody may have made, without what a terminal would obey."""
-    obeyed = (letter not in "\n\t" and unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
-    return "".join("\N{REPLACEMENT CHARACTER}" if bad else letter for letter, bad in zip(text, obeyed, strict=True))
+    return "".join(letter if is_text(letter) and letter != "\r" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def remake_command(made: VideoMetadata, path: Path) -> str | None:

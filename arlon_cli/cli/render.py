@@ -113,11 +113,21 @@ def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions)
 
 
 def render_video(
-    pipeline: "Pipeline", shots: Sequence[Shot], path: Path, options: RenderOptions, console: Console
+    pipeline: "Pipeline",
+    shots: Sequence[Shot],
+    path: Path,
+    options: RenderOptions,
+    console: Console,
+    *,
+    again: bool = False,
 ) -> dict[str, Any]:
-    """Write a video, and what else was asked for beside it; returns what there is to say about it."""
+    """Write a video, and what else was asked for beside it; returns what there is to say about it.
+
+    `again` where the video is there already, made the same, and something else is to come beside it.
+    """
+    from arlon_cli.pipeline.timings import remember_speed
     from arlon_cli.storage.sheet import ContactSheet
-    from arlon_cli.storage.video import VideoWriter, read_metadata
+    from arlon_cli.storage.video import VideoWriter
 
     start = time.monotonic()
     config = pipeline.config
@@ -127,7 +137,7 @@ def render_video(
     comment = work.made.to_json() if options.metadata else ""
     sheet = ContactSheet(sum(shot.num_frames for shot in shots))
     started, before = time.monotonic(), console.rendered
-    overwrite = options.overwrite or (path.exists() and options.metadata and read_metadata(path) == work.made)
+    overwrite = options.overwrite or again
     with VideoWriter(
         path, width=config.width, height=config.height, fps=config.fps, comment=comment, overwrite=overwrite
     ) as writer:
@@ -135,7 +145,7 @@ def render_video(
             writer.write(frames)
             sheet.add(frames)
     if rendered := console.rendered - before:
-        pipeline.remember_speed(work.settings, (time.monotonic() - started) / rendered)
+        remember_speed(pipeline, work.settings, (time.monotonic() - started) / rendered)
     pipeline.store.remember_result(path)
     if sheet_path:
         sheet.write(sheet_path)
@@ -199,6 +209,8 @@ def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: Render
 
 def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> dict[str, Any]:
     """What `render_video` would do, with an estimate of the time where such segments have been timed here."""
+    from arlon_cli.pipeline.timings import remembered_speed
+
     config, chunk = pipeline.config, pipeline.config.video_vae.chunk
     lacks = None
     try:
@@ -222,7 +234,7 @@ def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptio
                 }
             )
         first_frame += sum(shot.num_frames for shot in scene)
-    per_segment = pipeline.remembered_speed(work.settings)
+    per_segment = remembered_speed(pipeline, work.settings)
     missing = sum(not segment["stored"] for segment in segments)
     estimate = None if per_segment is None else round(per_segment * missing, 1)
     num_frames = sum(shot.num_frames for shot in shots)

@@ -1,7 +1,6 @@
 """From shots to frames: text, codes, segments, conditions, latents, pixels, each stage a generator."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, cast
@@ -387,28 +386,6 @@ class Pipeline:
         for pixels in self.video_vae.decode_stream(self.parts.feed("video_vae", chunks)):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
-
-    def remember_speed(self, settings: Settings, seconds: float) -> None:
-        """Note how long a segment took here with such settings; where that cannot be written, nothing is lost."""
-        with suppress(ArlonError):
-            self.store.write("timings", self._speed_key(settings), {"seconds": torch.tensor([seconds])})
-
-    def remembered_speed(self, settings: Settings) -> float | None:
-        """The seconds that a segment took here, with such settings, the last time; None where there was none."""
-        noted = self.store.read("timings", self._speed_key(settings))
-        return None if noted is None else float(noted["seconds"])
-
-    def _speed_key(self, settings: Settings) -> str:
-        return artifact_key(
-            model=self.checkpoint.digest,
-            device=str(self.device),
-            dtype=str(self.dtype),
-            size=[self.config.width, self.config.height],
-            steps=settings.num_steps,
-            guided=settings.guidance_scale != 1.0,
-            ar=settings.use_ar,
-            reuse=settings.reuse,
-        )
 
     def _ranking(self) -> Ranking | None:
         if self.config.ranker is None:

@@ -60,7 +60,7 @@ def shot_problem(shot: Shot, *, alone: bool) -> tuple[str, str] | None:
         return "prompt", "is empty"
     if len(prompt) > _MAX_PROMPT:
         return "prompt", f"has {len(prompt)} characters; at most {_MAX_PROMPT} can be read"
-    if wrong := next((letter for letter in prompt if not _is_text(letter)), None):
+    if wrong := next((letter for letter in prompt if not is_text(letter)), None):
         return "prompt", f"is not valid text: it holds the character U+{ord(wrong):04X}"
     least = 1 if alone else _SHORTEST_SHOT
     if not least <= shot.num_frames <= MAX_FRAMES:
@@ -102,6 +102,6 @@ def frames_of(seconds: float, fps: float) -> int:
     return max(1, round(seconds * fps))
 
 
-def _is_text(letter: str) -> bool:
+def is_text(letter: str) -> bool:
     """Whether a character may stand in a prompt: no control character but white space, and no half of a surrogate."""
     return letter in "\t\n\r" or unicodedata.category(letter) not in ("Cc", "Cs")

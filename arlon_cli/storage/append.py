@@ -11,7 +11,6 @@ import numpy as np
 from arlon_cli.errors import ArlonError
 from arlon_cli.storage.partial import partial_file, put
 from arlon_cli.storage.video import (
-    APPEARED,
     VideoInfo,
     VideoWriter,
     as_ffmetadata,
@@ -67,8 +66,6 @@ def append_by_copy(
                 if found != expected:
                     raise ArlonError(f"{path} would have {found} frames instead of {expected}; it was not written.")
                 put(joined, path, overwrite=overwrite)
-        except FileExistsError as error:
-            raise ArlonError(f"{path} {APPEARED}") from error
         except OSError as error:
             raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
     return found

@@ -1,11 +1,12 @@
 """Files that appear whole: written under a temporary name beside their place, then renamed."""
 
-import errno
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from arlon_cli.errors import ArlonError
 
 try:
     import fcntl
@@ -38,18 +39,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def put(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a whole file its name. Raises OSError, FileExistsError where another one has it by now and is to stay."""
-    if overwrite:
-        temporary.replace(path)
-        return
+    """Give a whole file its name. Raises OSError, and ArlonError where another one has it by now and is to stay."""
     try:
-        os.link(temporary, path)  # unlike a rename, not over a file that is there
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
+        if not overwrite:
+            os.link(temporary, path)  # unlike a rename, not over a file that is there
+            return
+    except OSError as error:  # there is one, or the file system has no links
         if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        temporary.replace(path)
+            raise ArlonError(
+                f"{path} was not there before, and is kept; the same command with another -o goes on from the store."
+            ) from error
+    temporary.replace(path)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -19,9 +19,6 @@ from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.metadata import VideoMetadata
 from arlon_cli.storage.partial import partial_file, put
 
-APPEARED = "was not there before, and is kept; the same command with another -o goes on from the store."
-"""What is said of a file that another process wrote in the meantime, behind its name"""
-
 _CRF = 16
 _QUEUED_CHUNKS = 4
 
@@ -124,8 +121,6 @@ class VideoWriter:
             raise ArlonError(f"{self.path} would have {found} frames instead of {self.num_frames}; it was not written.")
         try:
             put(self._temporary, self.path, overwrite=self.overwrite)
-        except FileExistsError as error:
-            raise ArlonError(f"{self.path} {APPEARED}") from error
         except OSError as error:
             raise ArlonError(f"Could not write {self.path}: {error.strerror}.") from error
 

@@ -58,7 +58,8 @@ def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE
     """
     stated = json.dumps(run, indent=2) + "\n"
     there = file.exists()
-    processes.wait()
+    left = [name for name in _LEFT_BY_RUNS if (file.parent / name).exists()]
+    processes.wait()  # until all have looked
     if there:
         try:
             began = dict(json.loads(file.read_text(encoding="utf-8")))
@@ -69,7 +70,7 @@ def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE
                 f"The run in {file.parent} began with another {' and '.join(differing)}; "
                 "go on with the same, or name another folder."
             )
-    elif left := [name for name in _LEFT_BY_RUNS if (file.parent / name).exists()]:
+    elif left:
         raise InputError(f"{file.parent} holds {left[0]}, but not of a run; name another folder for this one.")
     elif processes.rank == 0:
         write_whole(file, stated.encode())

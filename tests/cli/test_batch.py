@@ -143,8 +143,10 @@ def test_without_a_record_the_length_tells(
     assert batch(tiny_checkpoint, *options, "--frames", "9") == 0
     assert batch(tiny_checkpoint, *options, "--frames", "9") == 0
     assert len(results(here / "out")) == 1
+    assert batch(tiny_checkpoint, *options, "--frames", "9", "--sheet") == 0
+    assert (here / "out" / "a-hill-0.png").exists()
     assert batch(tiny_checkpoint, *options, "--frames", "12") == 1
-    assert "made otherwise" in results(here / "out")[1]["error"]
+    assert "made otherwise" in results(here / "out")[-1]["error"]
     assert probe(here / "out" / "a-hill-0.mp4").num_frames == 9
 
 
