@@ -105,10 +105,9 @@ def test_one_step_costs_what_table_4_says(injected: bool, expected: float) -> No
         model = STDiT3(CONFIG.dit, CONFIG.injection if injected else None).eval().requires_grad_(False)
         x_t, text, mask = torch.empty(size), torch.empty(1, 300, 4096), torch.ones(1, 300, dtype=torch.bool)
         timestep = fps = torch.empty(1)
-    height, width = torch.tensor([512.0]), torch.tensor([512.0])
     condition = x_t if injected else None
     with FlopCounterMode(display=False) as counter:
-        model(x_t, timestep, text, fps=fps, height=height, width=width, text_mask=mask, condition=condition)
+        model(x_t, timestep, text, fps=fps, height=512, width=512, text_mask=mask, condition=condition)
     counts = counter.get_flop_counts()["Global"]
     attention = torch.ops.aten.bmm  # what attention is made of on the meta device; no other layer has any
     assert math.isclose(sum(counts.values()) - counts[attention], expected, rel_tol=0.01), counts

@@ -56,6 +56,7 @@ app.command("bench")(bench.bench)
 
 _GARBAGE = 50_000  # objects between two collections; imports alone make a million, of which hardly any is garbage
 _signalled = threading.Event()
+_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _QUOTED = 200  # characters at most of what an error says back
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
@@ -113,7 +114,7 @@ def describe(error: BaseException) -> tuple[str, int]:
         return "Interrupted.", 130
     if isinstance(error, _UsageError):
         return usage_message(error), 2
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+    if type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in _FULL):
         return "The GPU's memory is full; try --offload, a smaller --size, or a smaller --micro-batch in training.", 1
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f": {str(error.filename)[:_QUOTED]}"

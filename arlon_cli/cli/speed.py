@@ -112,7 +112,7 @@ def _measure(subject: Subject, repeats: int, compare: bool, on_event: Event) -> 
     numbers = {
         "width": config.width,
         "height": config.height,
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(subject.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "repeats": repeats,

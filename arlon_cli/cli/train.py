@@ -1,6 +1,7 @@
 """`arlon train`: make weights."""
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,6 +110,8 @@ def diorama(
         raise InputError(f"--minutes is {minutes}; it is a positive number.")
     if part and start is None:
         raise InputError("--part trains some parts of a model, which `--from MODEL` names; a new one needs them all.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("`train diorama` is a recipe for one process; `train ar` and the others share their work.")
     from arlon_cli.models.device import resolve_device, resolve_dtype
     from arlon_cli.storage.checkpoint import Checkpoint
     from arlon_cli.storage.weights import find_weights

@@ -111,14 +111,13 @@ def _denoise(dit: STDiT3, config: ModelConfig, use_ar: bool) -> object:
         dtype=kind,
     )
     text = torch.empty(batch, own.model_max_length, own.caption_channels, dtype=kind)
-    height, width = (torch.tensor([float(side)], device="cpu") for side in (config.height, config.width))
     return dit(
         x_t,
         torch.empty(batch),
         text,
         fps=torch.empty(1),
-        height=height,
-        width=width,
+        height=config.height,
+        width=config.width,
         text_mask=torch.empty(batch, own.model_max_length, dtype=torch.bool),
         x_mask=torch.empty(batch, length, dtype=torch.bool),
         condition=torch.empty_like(x_t) if use_ar else None,

@@ -13,7 +13,7 @@ Stream = dict[nn.Module, Tensor]
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + 1e-6) · weight over the channels of each position, in x's precision under autocast too."""
+    """x / sqrt(mean(x²) + 1e-6) · weight over the channels of each position, on CPUs in x's precision always."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import html
 import pickle
 import re
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +17,29 @@ from arlon_cli.errors import ArlonError, CheckpointError, first_line
 _TAG = re.compile(r"</?[a-z][^<>]*>|<!--.*?-->")
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\b[\w.-]+\.(?:com|net|org|edu|gov)\b\S*")
 _NAME = re.compile(r"(?<!\S)@\w+")
-_ODD = re.compile(r"[#®•©™&@·º¿¡§~|*\\/\[\]{}()<>]+")
-_ALIKE = str.maketrans({**dict.fromkeys("‐‑‒–—―−", "-"), **dict.fromkeys("“”„«»", '"'), **dict.fromkeys("‘’‚`´", "'")})
+_SIZE = re.compile(r"\b\d+(?:\.\d+)?[x×]\d+(?:\.\d+)?\b")
+_HAN = re.compile(r"[\u31c0-\u9fff]+")
+_ODD = re.compile(r"[#®•©™&@·º¿¡§~|*\\/\[\]{}()<>]+|\.{2,}")
+_ALIKE = str.maketrans({**dict.fromkeys("‐‑‒–—―−", "-"), **dict.fromkeys("“”„«»`´", '"'), **dict.fromkeys("‘’‚", "'")})
+_HYPHENS = str.maketrans("-_", "  ")
+_MANY_HYPHENS = 4  # from which on they stand for spaces
 
 
 def clean_prompt(prompt: str) -> str:
     """A prompt as Open-Sora v1.2 gives it to T5.
 
-    Lower case, single spaces; without markup, web addresses, @names, and signs that captions have no use for.
+    Lower case, single spaces, one behind each comma and period; without markup, web addresses, @names, sizes in pixels,
+    Chinese characters, and signs that captions have no use for.
     """
-    text = html.unescape(html.unescape(prompt)).lower()
-    for pattern in (_TAG, _ADDRESS, _NAME):
+    text = unquote_plus(html.unescape(html.unescape(prompt))).lower()
+    for pattern in (_TAG, _ADDRESS, _NAME, _SIZE, _HAN):
         text = pattern.sub(" ", text)
-    text = text.translate(_ALIKE).replace("…", " ").replace("...", " ")
-    text = " ".join(_ODD.sub(" ", text).split())
-    return re.sub(r" ([.,;:!?])(?!\S)", r"\1", text)  # where something was taken out before a mark
+    text = _ODD.sub(" ", text.translate(_ALIKE))
+    if text.count("-") + text.count("_") >= _MANY_HYPHENS:
+        text = text.translate(_HYPHENS)
+    text = " ".join(re.sub(r"(?<=\D[,.])(?=\w)", " ", text).split())
+    text = re.sub(r" ([.,;:!?])(?!\S)", r"\1", text)  # where something was taken out before a mark
+    return text.lstrip("'_,-:;").rstrip("'_,-:").strip()
 
 
 class PublishedT5(nn.Module):
@@ -70,7 +79,11 @@ class PublishedT5(nn.Module):
         return []
 
     def _prepared(self, prompt: str) -> str:
-        return " ".join(filter(None, (clean_prompt(prompt), self.config.suffix))) if prompt else ""
+        if not prompt:
+            return ""
+        suffix = self.config.suffix
+        says_it = suffix.partition(":")[0] + ":" in prompt.lower()
+        return clean_prompt(prompt if says_it else f"{prompt} {suffix}")
 
 
 def _load_tokenizer(folder: Path) -> "AutoTokenizer":

@@ -82,8 +82,8 @@ class STDiT3(nn.Module):
         text: Tensor,
         *,
         fps: Tensor,
-        height: Tensor,
-        width: Tensor,
+        height: float,
+        width: float,
         text_mask: Tensor | None = None,
         x_mask: Tensor | None = None,
         condition: Tensor | None = None,
@@ -93,15 +93,14 @@ class STDiT3(nn.Module):
 
         x_t (B, C, T, H, W); timestep (B,) in [0, 1000]; text (B, L, C); text_mask (B, L), true at real tokens;
         x_mask (B, T), false at frames given as condition, which are clean and see t = 0; fps (B,) or (1,); height and
-        width in pixels, (B,) or (1,), of which the first are those of all; condition F (B, C, T, H, W), used by the
-        samples that condition_mask (B,) marks, or by all. H and W that the patch does not divide are padded with zeros
-        and cut again.
+        width in pixels; condition F (B, C, T, H, W), used by the samples that condition_mask (B,) marks, or by all. H
+        and W that the patch does not divide are padded with zeros and cut again.
         """
         frames, rows, columns = x_t.shape[2:]
         x = self.x_embedder(x_t)  # (B, T, h, w, d)
         h, w = x.shape[2:4]
-        side = float(height.flatten()[0] * width.flatten()[0]) ** 0.5
-        x = x + position_embedding(h, w, x.shape[-1], side / self.config.input_sq_size, x.device, x.dtype)
+        scale = (height * width) ** 0.5 / self.config.input_sq_size
+        x = x + position_embedding(h, w, x.shape[-1], scale, x.device, x.dtype)
         x = x.flatten(2, 3).contiguous()  # channels last in memory too, as all that follows works along them
 
         speed = self.fps_embedder(fps.expand(len(x)), x.dtype)
@@ -162,9 +161,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """x (B, T, S, d); attends along S, or along T with a `rotation`."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (self.scale_shift_table + modulation).unbind(-2)
-        x = x + gate * self.attn(normalize(x) * (1 + scale) + shift, rotation)
+        x = torch.addcmul(x, gate, self.attn(modulate(x, shift, scale), rotation))
         x = x + self.cross_attn(x.flatten(1, 2), y, y_mask).view_as(x)
-        return x + mlp_gate * self.mlp(normalize(x) * (1 + mlp_scale) + mlp_shift)
+        return torch.addcmul(x, mlp_gate, self.mlp(modulate(x, mlp_shift, mlp_scale)))
 
 
 class SelfAttention(nn.Module):
@@ -221,14 +220,13 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, clean: Tensor | None, x_mask: Tensor | None) -> Tensor:
         """x (B, T, S, d) modulated by t (B, d), and again by `clean` at condition frames, as Open-Sora was trained."""
-        x = self._modulate(x, t)
+        x = modulate(x, *self._shift_scale(t))
         if clean is not None and x_mask is not None:
-            x = torch.where(x_mask[:, :, None, None], x, self._modulate(x, clean))
+            x = torch.where(x_mask[:, :, None, None], x, modulate(x, *self._shift_scale(clean)))
         return self.linear(x)
 
-    def _modulate(self, x: Tensor, t: Tensor) -> Tensor:
-        shift, scale = (self.scale_shift_table + t[:, None, None, None, :]).unbind(-2)
-        return normalize(x) * (1 + scale) + shift
+    def _shift_scale(self, t: Tensor) -> tuple[Tensor, ...]:
+        return (self.scale_shift_table + t[:, None, None, None, :]).unbind(-2)
 
 
 class PatchEmbedding(nn.Module):
@@ -280,16 +278,22 @@ class Rotary(nn.Module):
         self.freqs = nn.Parameter(torch.tensor(frequencies), requires_grad=False)
 
     def forward(self, length: int, dtype: torch.dtype) -> Tensor:
-        """Cosines and sines (2, length, head width / 2)."""
+        """Cosines and sines (2, length, head width) of channels' angles; a pair's first has the negative sine."""
         angles = torch.arange(length, device=self.freqs.device)[:, None] * self.freqs.float()
-        return torch.stack([angles.cos(), angles.sin()]).to(dtype)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.stack([torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)]).flatten(-2).to(dtype)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LN(x) · (1 + scale) + shift"""
+    return torch.addcmul(shift, normalize(x), 1 + scale)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn neighbouring pairs of the last axis of x (..., N, d) by the angles of `rotation` (2, N, d/2)."""
+    """Turn neighbouring pairs of the last axis of x (..., N, d) by the `rotation` (2, N, d) of `Rotary`."""
     cos, sin = rotation
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * cos, swapped, sin)
 
 
 def position_embedding(h: int, w: int, width: int, scale: float, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -94,12 +94,12 @@ class VideoVAE(nn.Module):
     def set_statistics(self, latents_mean: Tensor, latents_var: Tensor) -> None:
         """State the mean and variance (C,) of latents that are not normalised."""
         self.shift.copy_(latents_mean)
-        self.scale.copy_(latents_var.double() ** -0.25)
+        self.scale.copy_(latents_var.cpu().double() ** -0.25)
 
     @property
     def latents_var(self) -> Tensor:
         """The variance (C,) that was stated of latents that are not normalised."""
-        return self.scale.double() ** -4
+        return self.scale.float() ** -4
 
     @torch.no_grad()
     def init_from_patches(self, pixels: Tensor) -> None:
@@ -107,7 +107,7 @@ class VideoVAE(nn.Module):
 
         One factor scales all components, so that their mean variance is 1 and their proportions stay.
         """
-        patches = self.linear_encoder.fold(pixels.movedim(1, -1)).flatten(0, 3).double()
+        patches = self.linear_encoder.fold(pixels.movedim(1, -1)).flatten(0, 3).cpu().double()
         mean = patches.mean(0)
         centred = patches - mean
         variances, directions = torch.linalg.eigh(centred.T @ centred / len(patches))  # ascending

@@ -33,12 +33,11 @@ def denoise(
     start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
     flow = RectifiedFlow()
     if config.sampling.timestep_transform:
-        num_frames = config.video_vae.chunk.frames(config.segments.num_latents)
-        flow = RectifiedFlow.for_video(config.height, config.width, num_frames)
-    z, x_mask = flow.initial(noise, condition, start), None
+        flow = RectifiedFlow.for_video(config.height, config.width, config.video_vae.chunk.frames(length))
+    z = flow.initial(noise, condition, start)
     if given is not None and segment.overlap:
         z = torch.cat([given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2)
-        x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]
+    x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]  # so that all segments compile alike
     network = _network(dit, config, text, condition, job.guidance_scale)
     return flow.sample(
         Reuse(network, job.reuse) if job.reuse else network,

@@ -29,17 +29,21 @@ class Parts:
         self.prepare = prepare
         self.on_device: set[str] = set()
         self._loaded: dict[str, nn.Module] = {}
+        self._resting: dict[str, list[tuple[Tensor, Tensor]]] = {}  # tensors of large parts, and what they hold at rest
 
     def use(self, name: str) -> nn.Module:
         """A part, on the device and kept. Raises CheckpointError where it cannot be loaded."""
         if name not in self.on_device:
             self._rest()
-            if name in self._loaded:
-                self._loaded[name].to(self.device)
-            else:
-                self._loaded[name] = self.checkpoint.load(name, self.device, self.dtype)
-                self.prepare(name, self._loaded[name])
+            if name not in self._loaded:
+                rests = self.offload and name in _RESTING
+                part = self.checkpoint.load(name, "cpu" if rests else self.device, self.dtype)
+                self._resting[name] = [(t, t.data) for t in (*part.parameters(), *part.buffers())] if rests else []
+                self._loaded[name] = part
+                self.prepare(name, part)
             self.on_device.add(name)
+            for tensor, at_rest in self._resting[name]:
+                tensor.data = at_rest.to(self.device)
         return self._loaded[name]
 
     def use_once(self, name: str) -> nn.Module:
@@ -57,5 +61,6 @@ class Parts:
         if not self.offload:
             return
         for name in self.on_device.intersection(_RESTING):
-            self._loaded[name].to("cpu")
+            for tensor, at_rest in self._resting[name]:
+                tensor.data = at_rest
             self.on_device.remove(name)

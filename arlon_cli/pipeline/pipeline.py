@@ -13,6 +13,7 @@ from arlon_cli import __version__
 from arlon_cli.config import DECODED_LATENTS, ModelConfig, PublishedT5Config
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.device import finish_work
 from arlon_cli.models.draft_ranker import DraftRanker
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.opensora_vae import OpenSoraVAE
@@ -316,6 +317,7 @@ class Pipeline:
             steps = denoise(dit, self.config, job, texts[job.prompt], condition, given)
             for step, x_t in enumerate(steps, start=1):
                 z = x_t
+                finish_work(self.device)  # or it would be told of steps that are still to be made
                 run.report("denoise", step)
         new = z[:, :, overlap:].float().cpu().contiguous()  # as from the store: bfloat16 rounds by the strides
         if not bool(torch.isfinite(new).all()):

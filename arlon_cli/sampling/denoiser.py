@@ -23,11 +23,7 @@ def as_network(
     text (B, L, C), text_mask (B, L), F (B, C, T, H, W) and condition_mask (B,), of the samples that F is for, are on
     the DiT's device, and B is that of x_t. `height` and `width` are in pixels.
     """
-    device, dtype = dit.unconditional_text.device, dit.unconditional_text.dtype
-    settled = {
-        name: torch.tensor([float(value)], device=device)
-        for name, value in (("fps", fps), ("height", height), ("width", width))
-    }
+    dtype, rate = dit.unconditional_text.dtype, torch.tensor([float(fps)], device=dit.unconditional_text.device)
 
     def network(x_t: Tensor, timestep: Tensor, x_mask: Tensor | None) -> Tensor:
         v = dit(
@@ -38,7 +34,9 @@ def as_network(
             x_mask=x_mask,
             condition=condition,
             condition_mask=condition_mask,
-            **settled,
+            fps=rate,
+            height=height,
+            width=width,
         )
         return v[:, : x_t.shape[1]]
 

@@ -105,11 +105,11 @@ class RectifiedFlow:
         network_mask = x_mask.repeat(2, 1) if guided and x_mask is not None else x_mask
         for timestep, following in zip(timesteps, [*timesteps[1:], 0.0], strict=True):
             x_t = torch.cat([z, z]) if guided else z
-            v = network(x_t, x_t.new_full((len(x_t),), timestep, dtype=torch.float32), network_mask)
+            v = network(x_t, x_t.new_full((len(x_t),), timestep, dtype=torch.float32), network_mask).to(z.dtype)
             if guided:
                 conditional, unconditional = v.chunk(2)
                 v = unconditional + guidance_scale * (conditional - unconditional)
-            stepped = z + v.to(z.dtype) * ((timestep - following) / NUM_TIMESTEPS)
+            stepped = z + v * ((timestep - following) / NUM_TIMESTEPS)
             z = stepped if x_mask is None else _where(x_mask, stepped, z)
             yield z
 

@@ -1,8 +1,9 @@
 """The one training loop: warm-up and cosine, gradient clipping, EMA, JSON-lines metrics, exact resume.
 
 Every step is one or several micro-batches, each with random numbers of its own from (seed, its number) alone. So a run
-that was stopped and resumed gives the weights of an uninterrupted one, bit for bit on the same machine, and several
-processes that share the micro-batches learn what one learns that works through all of them.
+that was stopped and resumed gives the weights of an uninterrupted one, bit for bit on the same CPU (GPUs add up some
+gradients in no fixed order), and several processes that share the micro-batches learn what one learns that works
+through all of them.
 """
 
 import itertools
@@ -111,6 +112,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.safetensors"
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    for tensor in _kept(module).values():
+        processes.agree(tensor)
     optimizer = Optimizer(
         parameters.values(),
         learning_rate=settings.learning_rate,
@@ -122,6 +125,8 @@ def train(
     step, metrics = 0, {}
     if state_file.exists():
         step = _load(state_file, module, optimizer, parameters, average, load_extra)
+    if len(set(processes.gather_objects([step]))) > 1:
+        raise CheckpointError(f"Not all processes found the same state in {folder}; they need one disk that all see.")
     device = next(iter(parameters.values())).device
     saved = time.monotonic()
     own = processes.share(micro_batches)
@@ -228,7 +233,7 @@ def _save(
             tensors[f"optimizer.{key}.{name}"] = value
     if extra is not None:
         tensors |= {f"extra.{name}": t for name, t in extra().items()}
-    tensors = {name: t.contiguous().clone() for name, t in tensors.items()}
+    tensors = {name: t.to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
     with partial_file(file) as temporary:
         save_file(tensors, temporary, metadata={"step": str(step)})
         temporary.replace(file)

@@ -64,7 +64,7 @@ def vae_loss(
     if held is not None:
         with torch.no_grad():
             before, _ = held.posterior(pixels)
-        moved = (mean - before.float()).square().mean(dim=(0, 2, 3, 4)) / held.latents_var.float()
+        moved = (mean - before.float()).square().mean(dim=(0, 2, 3, 4)) / held.latents_var
         metrics["moved"] = moved.mean()
         loss = loss + settings.hold_weight * metrics["moved"]
     return loss, {name: value.detach() for name, value in metrics.items()}
@@ -75,7 +75,7 @@ def latent_statistics(vae: VideoVAE, batches: Iterable[Tensor]) -> tuple[Tensor,
     """Mean and variance (C,) of the posterior's means over batches of pixels, for `VideoVAE.set_statistics`."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for pixels in batches:
-        values = vae.posterior(pixels)[0].double().cpu().movedim(1, 0).flatten(1)  # (C, positions)
+        values = vae.posterior(pixels)[0].cpu().double().movedim(1, 0).flatten(1)  # (C, positions)
         count += values.shape[1]
         total = total + values.sum(1)
         squares = squares + values.square().sum(1)

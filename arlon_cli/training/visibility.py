@@ -18,7 +18,7 @@ def visibility(vae: VideoVAE) -> Tensor:
     What e changes in a patch of 4×8×8 pixels is told by the VAE's linear decoder, in luma and chroma.
     """
     time, height, width = vae.linear_decoder.factor
-    weight = vae.linear_decoder.linear.weight.double() / vae.scale.double()
+    weight = vae.linear_decoder.linear.weight.cpu().double() / vae.scale.cpu().double()
     patch = weight.unflatten(0, (3, time, height // 4, 4, width // 4, 4))
     weights = patch.new_tensor([1.0, _CHROMA, _CHROMA]).sqrt()
     seen = torch.einsum("ij,j...->i...", patch.new_tensor(_YCBCR) * weights[:, None], patch)
@@ -26,4 +26,4 @@ def visibility(vae: VideoVAE) -> Tensor:
     directions = torch.cat([seen.flatten(0, -2), broad.flatten(0, -2)])
     form = directions.T @ directions
     strengths, axes = torch.linalg.eigh(form / form.diagonal().mean())
-    return (axes * (strengths.clamp(min=0) + _EVEN).sqrt()).T.float()
+    return (axes * (strengths.clamp(min=0) + _EVEN).sqrt()).T.float().to(vae.scale.device)

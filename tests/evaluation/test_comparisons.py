@@ -32,14 +32,14 @@ def test_the_eager_network_is_the_same(fusion: str, tiny_config: ModelConfig) ->
     x_t, condition = torch.randn(2, 2, 4, 5, 4, 4)
     text = torch.randn(2, 12, 16)
     mask = torch.arange(12) < torch.tensor([[3], [12]])
-    side, timestep = torch.full((2,), 32.0), torch.tensor([300.0, 900.0])
+    fps, timestep = torch.tensor([24.0]), torch.tensor([300.0, 900.0])
     with torch.inference_mode():
         expected, found, unmasked = (
             network(
                 *(x_t, timestep, text),
-                fps=side,
-                height=side,
-                width=side,
+                fps=fps,
+                height=32,
+                width=32,
                 text_mask=own_mask,
                 condition=condition,
             )

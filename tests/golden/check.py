@@ -50,7 +50,7 @@ def stdit3_errors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[
     model.load_state_dict(weights(tensors), strict=True)
     x, timestep, mask, x_mask = (tensors[f"in.{name}"] for name in ("x", "timestep", "mask", "x_mask"))
     text = tensors["in.y"].squeeze(1)
-    video = {name: tensors[f"in.{name}"][:1] for name in ("fps", "height", "width")}
+    video = {name: float(tensors[f"in.{name}"][0]) for name in ("height", "width")} | {"fps": tensors["in.fps"][:1]}
     outputs = {
         "out.plain": model(x, timestep, text, text_mask=mask, **video),
         "out.x_mask": model(x, timestep, text, text_mask=mask, x_mask=x_mask, **video),

@@ -36,11 +36,8 @@ def output(model: nn.Module) -> Tensor:
     if isinstance(model, ar_transformer.ARTransformer):
         return model(text, text_mask, torch.randint(16, (2, 3, 2, 2), generator=generator))
     latents = torch.randn(2, 3, 4, 4, 4, generator=generator)
-    one = torch.tensor([32.0])
-    timestep = torch.tensor([300.0, 700.0])
-    return model(
-        latents, timestep, text, text_mask=text_mask, fps=one, height=one, width=one, condition=latents.roll(1)
-    )
+    timestep, fps = torch.tensor([300.0, 700.0]), torch.tensor([24.0])
+    return model(latents, timestep, text, text_mask=text_mask, fps=fps, height=32, width=32, condition=latents.roll(1))
 
 
 def gradients(model: nn.Module, *, again: bool) -> tuple[dict[str, Tensor], int]:

@@ -62,6 +62,14 @@ def test_features_are_those_of_the_cleaned_prompt_with_its_suffix(tmp_path: Path
     assert encoder.unknown_words("xyzzy") == []
 
 
+def test_a_prompt_that_states_its_score_keeps_it(folder: Path) -> None:
+    with torch.no_grad():
+        own, same, other = (
+            load(folder).encode([prompt])[1].sum() for prompt in ("a hill score: 6.", "a hill", "a red hill")
+        )
+    assert own == same < other
+
+
 def test_long_prompts_are_cut(folder: Path) -> None:
     with torch.no_grad():
         text, mask = load(folder).encode(["hill " * 50])
@@ -126,6 +134,10 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
         ("a well–lit “red” hill’s top", 'a well-lit "red" hill\'s top'),
         ("a hill (red) [4k]...", "a hill red 4k"),
         ("aesthetic score: 6.5.", "aesthetic score: 6.5."),
+        ("A state-of-the-art, close-up, slow-motion shot", "a state of the art, close up, slow motion shot"),
+        ("a cat-like robot", "a cat-like robot"),
+        ("left,then right in the U.S.A., f/2.8, 10.5 km", "left, then right in the u. s. a., f 2.8, 10.5 km"),
+        ("It`s 1920x1080 一只猫 in snow + fog", 'it"s in snow fog'),
     ],
 )
 def test_prompts_are_cleaned(prompt: str, cleaned: str) -> None:

@@ -3,10 +3,10 @@
 import ast
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
 from arlon_cli.models.stdit import STDiT3
@@ -20,15 +20,15 @@ def injection(layers: tuple[int, ...], fusion: str = "adaptive_norm") -> Semanti
     return SemanticInjectionConfig(4, layers, fusion, "uncertainty", 0.5, False, False)
 
 
-def inputs(batch: int = 2) -> dict[str, Tensor]:
+def inputs(batch: int = 2) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     return {
         "x_t": torch.randn(batch, 4, 3, 4, 6, generator=generator),
         "timestep": torch.linspace(100, 900, batch),
         "text": torch.randn(batch, 6, 16, generator=generator),
         "fps": torch.tensor([24.0]),
-        "height": torch.tensor([32.0]),
-        "width": torch.tensor([48.0]),
+        "height": 32.0,
+        "width": 48.0,
     }
 
 

@@ -23,6 +23,7 @@ from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.sampling.autoregressive import Span, draft
+from arlon_cli.sampling.denoiser import as_network
 from arlon_cli.storage.video import VideoWriter
 
 DRAFTED_FRAMES = 4  # code frames
@@ -95,8 +96,6 @@ def measure_stages(
     stages: list[Stage] = []
     texts = random_texts(config)
     for part in parts:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
         stage, texts = _at_work(load(part), texts, config, prompt, device, repeats)
         stages.append(stage)
     return [*stages, measure_writer(config, repeats)]
@@ -190,7 +189,10 @@ def measure_denoise(
 
 
 def step_of(dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True) -> Callable[[], Tensor]:
-    """One step of a whole segment, ready to be called; the same for every network of a configuration."""
+    """One step of a whole segment that goes on from another, ready to be called; the same for every network.
+
+    Words fill half the places for them.
+    """
     batch = 1 if config.sampling.guidance_scale == 1.0 else 2
     shape = (
         batch,
@@ -201,13 +203,19 @@ def step_of(dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: 
     )
     dtype, noise = next(dit.parameters()).dtype, torch.Generator().manual_seed(0)
     x_t, condition = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(2))
-    words = (batch, config.dit.model_max_length, config.dit.caption_channels)
-    text = torch.randn(words, generator=noise).to(device, dtype)
-    timestep, fps, height, width = (
-        torch.full((batch,), float(value), device=device) for value in (500, config.fps, config.height, config.width)
+    length = config.dit.model_max_length
+    text = torch.randn((batch, length, config.dit.caption_channels), generator=noise).to(device, dtype)
+    network = as_network(
+        dit,
+        text,
+        (torch.arange(length, device=device) < length // 2).expand(batch, -1),
+        condition if with_codes else None,
+        fps=config.fps,
+        height=config.height,
+        width=config.width,
     )
-    codes = condition if with_codes else None
-    return lambda: dit(x_t, timestep, text, fps=fps, height=height, width=width, condition=codes)
+    x_mask = (torch.arange(shape[2], device=device) >= config.segments.overlap).expand(batch, -1)
+    return lambda: network(x_t, torch.full((batch,), 500.0, device=device), x_mask)
 
 
 def measure_decode(
@@ -266,12 +274,17 @@ def _stage(
     read: int,
     repeats: int,
 ) -> Stage:
-    """Time `work`, which makes `count` things and reads so many bytes; arithmetic is counted as it warms up."""
+    """Time `work`, which makes `count` things and reads so many bytes; arithmetic is counted as it warms up.
+
+    What was in use before, as while a part was loaded, is no part of the peak.
+    """
     with FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) as counter:
         work()
     counts = counter.get_flop_counts().get("Global", {})
     convolutions = sum(flops for operation, flops in counts.items() if "convolution" in str(operation))
     products = sum(counts.values()) - convolutions
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     seconds = time_calls(work, device, repeats)
     peak = peak_memory(device) if device.type == "cuda" else None
     return Stage(name, unit, count, seconds, products / 1e9, convolutions / 1e9, read / 1e9, peak)
