@@ -58,6 +58,7 @@ _GARBAGE = 50_000  # objects between two collections; imports alone make a milli
 _signalled = threading.Event()
 _FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _QUOTED = 200  # characters at most of what an error says back
+_SPINS = "1000"  # some microseconds
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _UsageError = typer.BadParameter.__mro__[1]  # click's, or the copy of click that newer typers bring
 
@@ -132,10 +133,16 @@ def usage_message(error: BaseException) -> str:
     return f"{message} See `{name} --help`.".strip()
 
 
-def _use_huge_pages() -> None:
-    """Have torch, imported later, ask Linux for huge pages: by small ones, a quarter of painting is page faults."""
+def _prepare_torch() -> None:
+    """Tell torch, imported later, what it reads from the environment.
+
+    To ask Linux for huge pages: by small ones, a quarter of painting is page faults. And that threads which wait for
+    others soon sleep: else two programs that share their cores wait for each other, thirty times as long as they work.
+    """
     if _HUGE_PAGES.exists():  # torch warns where the kernel has none
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
 def main() -> None:
@@ -152,7 +159,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, stop)
     sys.stdout, sys.stderr = (_open_stream(stream) for stream in (sys.stdout, sys.stderr))
     gc.set_threshold(_GARBAGE)
-    _use_huge_pages()
+    _prepare_torch()
     code = run(sys.argv[1:])
     if code == 130:  # at once: torch takes its time to unwind, and there is nothing left to save
         sys.stdout.flush()

@@ -13,7 +13,7 @@ from arlon_cli.cli import options
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, wanted_config
 from arlon_cli.cli.generate import Frames, Seconds, prompt_shots
-from arlon_cli.cli.render import RenderOptions, preview_of, render_video, sheet_of, work_of
+from arlon_cli.cli.render import RenderOptions, is_as_told, preview_of, render_video, sheet_of, work_of
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.pipeline.shots import Shot
 
@@ -139,7 +139,7 @@ def _render_all(
 ) -> int:
     """Render the jobs whose videos are missing; returns how many failed."""
     made = [job.path.exists() and (skip_existing or _is_made(pipeline, job)) for job in jobs]
-    done = [there and (skip_existing or not _lacks(job)) for job, there in zip(jobs, made, strict=True)]
+    done = [there and (skip_existing or not _lacks(pipeline, job)) for job, there in zip(jobs, made, strict=True)]
     missing = len(jobs) - sum(done)
     if missing:
         prompts = [shot.prompt for job, there in zip(jobs, done, strict=True) if not there for shot in job.shots]
@@ -151,6 +151,9 @@ def _render_all(
         pipeline.encode_prompts(prompts)
     failed = number = 0
     for job, there, known in zip(jobs, done, made, strict=True):
+        if not there and not known and job.path.exists():  # by another process that works here
+            known = _is_made(pipeline, job)
+            there = known and not _lacks(pipeline, job)
         if there:
             print_result(job.path, {"job": job.where, "skipped": True}, as_json)
             continue
@@ -162,6 +165,9 @@ def _render_all(
                 raise InputError(f"{job.path} exists already and was made otherwise; give --overwrite to replace it.")
             result = render_video(pipeline, job.shots, job.path, job.options, console, again=known)
         except Exception as error:
+            if not known and job.path.exists() and _is_made(pipeline, job):  # another process was faster
+                print_result(job.path, {"job": job.where, "skipped": True}, as_json)
+                continue
             failed += 1
             known = isinstance(error, ArlonError)
             reason = str(error) if known else f"Unexpected {type(error).__name__}: {error}"
@@ -175,30 +181,21 @@ def _render_all(
 
 def _is_made(pipeline: "Pipeline", job: Job) -> bool:
     """Whether the file that is there is what the job would make, as far as it tells."""
-    from arlon_cli.storage.video import probe, read_metadata
-
-    found = read_metadata(job.path)
-    if not job.options.metadata:
-        try:
-            info = probe(job.path)
-        except InputError:
-            return False
-        config, num_frames = pipeline.config, sum(shot.num_frames for shot in job.shots)
-        same = (info.width, info.height, info.fps, info.num_frames)
-        return found is None and same == (config.width, config.height, config.fps, num_frames)
-    if found is None:
-        return False
     try:
-        wanted = work_of(pipeline, job.shots, job.options).made
+        return is_as_told(job.path, work_of(pipeline, job.shots, job.options).made, job.options.metadata)
     except InputError:  # the job's own to report
         return False
-    return found == replace(wanted, version=found.version)
 
 
-def _lacks(job: Job) -> bool:
-    """Whether a sheet or a preview that the job is to make is missing."""
-    wanted = [sheet_of(job.path)] * job.options.sheet + [preview_of(job.path)] * job.options.preview
-    return not all(path.exists() for path in wanted)
+def _lacks(pipeline: "Pipeline", job: Job) -> bool:
+    """Whether a sheet or a preview that the job is to make beside its video is missing, or of another one."""
+    sheet, preview = sheet_of(job.path), preview_of(job.path)
+    if job.options.sheet and not (sheet.exists() and sheet.stat().st_mtime >= job.path.stat().st_mtime):
+        return True
+    if not job.options.preview:
+        return False
+    about = replace(work_of(pipeline, job.shots, job.options).made, preview=True)
+    return not (preview.exists() and is_as_told(preview, about, job.options.metadata))
 
 
 def _record(folder: Path, result: dict[str, Any]) -> None:

@@ -27,21 +27,31 @@ def print_result(path: object, values: dict[str, Any], as_json: bool) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> None:
-    """A table on stdout; numbers with four digits, None as a dash."""
+    """A table on stdout; numbers with four digits, None as a dash. Where it is too wide, each row is one by itself."""
     from rich.console import Console as Terminal
     from rich.table import Table
 
     from arlon_cli.evaluation.report import as_text
 
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        words = [cell for row in rows if isinstance(cell := row[index], str)]
-        width = max(len(column), min(_NAME_WIDTH, max(map(len, words), default=0))) if index == 0 else None
-        justify: Literal["left", "right"] = "left" if len(words) == len(rows) else "right"
-        table.add_column(column, justify=justify, overflow="fold", width=width)
-    for row in rows:
-        table.add_row(*map(as_text, row))
-    Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False).print(table)
+    def printed(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> None:
+        table = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            words = [cell for row in rows if isinstance(cell := row[index], str)]
+            width = max(len(column), min(_NAME_WIDTH, max(map(len, words), default=0))) if index == 0 else None
+            justify: Literal["left", "right"] = "left" if len(words) == len(rows) else "right"
+            table.add_column(column, justify=justify, overflow="fold", width=width)
+        for row in rows:
+            table.add_row(*map(as_text, row))
+        terminal.print(table)
+
+    terminal = Terminal(width=None if sys.stdout.isatty() else _TABLE_WIDTH, markup=False, highlight=False)
+    words = [[*column.split(), *(as_text(row[index]) for row in rows)] for index, column in enumerate(columns)]
+    least = [max(map(len, some)) for some in words]
+    if min(least[0], _NAME_WIDTH) + sum(least[1:]) + 3 * len(columns) + 1 <= terminal.width:
+        printed(title, columns, rows)
+        return
+    for number, row in enumerate(rows):
+        printed(None if number else title, (columns[0], as_text(row[0])), list(zip(columns[1:], row[1:], strict=True)))
 
 
 def print_line(message: str) -> None:

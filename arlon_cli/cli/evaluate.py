@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from arlon_cli.evaluation.paper.studio import Studio
     from arlon_cli.evaluation.report import Section
 
-_CLIP_FRAMES, _SUITE_FRAMES, _TRAINING_STEPS = 68, 600, 100
+_CLIPS, _CLIP_FRAMES, _SUITE_FRAMES, _TRAINING_STEPS = 48, 68, 600, 100
 
 Event = Callable[[str], None]
 
@@ -65,7 +65,10 @@ def evaluate(
             f"cores about an hour.  [default: {_TRAINING_STEPS}]",
         ),
     ] = None,
-    clips: Annotated[int, typer.Option("--clips", "--prompts", help="How many held-out prompts to render.")] = 48,
+    clips: Annotated[
+        int | None,
+        typer.Option("--clips", "--prompts", help=f"How many held-out prompts to render.  [default: {_CLIPS}]"),
+    ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +100,9 @@ def evaluate(
         raise InputError("Name videos or folders to evaluate, or else give --heldout or --suite paper.")
     if suite is None and (only or results is not None or training_steps is not None):
         raise InputError("--only, --results and --training-steps are for --suite.")
+    if videos and (clips is not None or frames is not None or seed is not None):
+        raise InputError("--clips, --frames and --seed are for what --heldout and --suite render.")
+    clips = _CLIPS if clips is None else clips
     options.check_sampling(seed)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event = printer(quiet)

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,7 @@ def extend(
     if frames is not None and seconds is not None:
         raise InputError("Give either --frames or --seconds.")
     if last:
-        if prompt is not None:
+        if prompt is not None or (video and options.is_file(video)):
             raise InputError("Give either VIDEO or --last.")
         from arlon_cli.storage.store import Store
 
@@ -219,14 +220,14 @@ def _choose(
     shot: "Shot",
 ) -> "Extension":
     """The extension by `shot`: as the video's own plan goes on, else from stored latents, else from its encoded end."""
-    from arlon_cli.pipeline.extension import extend_latents, extend_pixels, extend_plan, last_settings, made_here
+    from arlon_cli.pipeline import extension as ways
     from arlon_cli.pipeline.segments import Settings
     from arlon_cli.storage.video import read_frames
 
     config = pipeline.config
     before = Settings(0, config.sampling.num_steps, config.sampling.guidance_scale, use_ar=True)
     if made is not None and made.model_digest == pipeline.checkpoint.digest:
-        before = last_settings(made)
+        before = ways.last_settings(made)
     settings = Settings(
         seed=before.seed if wish.seed is None else wish.seed,
         num_steps=before.num_steps if wish.steps is None else wish.steps,
@@ -234,19 +235,21 @@ def _choose(
         use_ar=before.use_ar and not wish.no_ar,
         reuse=before.reuse if wish.reuse is None else wish.reuse,
     )
+    lost, skipped = None, 0
     if made is not None and not made.preview:
-        extension = None
-        if made.num_frames == info.num_frames and made_here(made, pipeline):
-            if settings == before and not (made.codes or made.image or made.extends):
-                return extend_plan(made, shot.prompt, shot.num_frames)
-            extension = extend_latents(made, shot.prompt, shot.num_frames, settings, pipeline)
-        if extension is not None:
-            return extension
-        console.warn(f"The latents of {wish.video} are not in the store: its end is encoded instead.")
+        lost = ways.why_encoded(made, info.num_frames, pipeline)
+        if lost is None and settings == before and not (made.codes or made.image or made.extends):
+            return ways.extend_plan(made, shot.prompt, shot.num_frames)
+        if lost is None:
+            return ways.extend_latents(made, shot.prompt, shot.num_frames, settings, pipeline)
+        skipped = ways.frames_before_last_scene(made, info.num_frames)
     if info.num_frames < 2:
         raise InputError(f"{wish.video} has one frame, which is no video; `generate --image` starts from a picture.")
+    if lost is not None:
+        console.warn(f"{wish.video} {lost}: its end is encoded instead.")
     frames = read_frames(wish.video, width=config.width, height=config.height, fps=config.fps)
-    return extend_pixels(frames, shot.prompt, shot.num_frames, settings, pipeline)
+    of_scene = islice(frames, round(skipped * config.fps / (info.fps or config.fps)), None)
+    return ways.extend_pixels(of_scene, shot.prompt, shot.num_frames, settings, pipeline)
 
 
 def _check_record(video: Path, made: "VideoMetadata") -> None:

@@ -59,7 +59,8 @@ def generate(
     folder = find_weights(model)
     config = wanted_config(folder, size, fps)
     shots = prompt_shots(prompt, frames, seconds, config.fps, codes)
-    path = options.output_path(output, options.default_name(shots[0].prompt, seed or 0), overwrite, skip_existing)
+    name = options.default_name(shots[0].prompt, seed or 0)
+    path = options.output_path(output, name, overwrite, skip_existing, dry_run)
     if skip_existing and path.exists():
         print_result(path, {"skipped": True}, as_json)
         return

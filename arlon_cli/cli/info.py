@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from arlon_cli.cli import options
 from arlon_cli.pipeline.shots import is_text
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 
 
 def info(
     file: Annotated[Path, typer.Argument(help="A video, codes, or a checkpoint folder.")],
-    as_json: options.AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show what made a video, and the command that makes it again; or what a checkpoint holds."""
     if file.is_dir():
@@ -117,7 +116,8 @@ def _video_facts(file: Path) -> dict[str, Any]:
     facts |= {"redo": ", ".join(map(str, made.redo))} if made.redo else {}
     for number, shot in enumerate(made.shots, start=1):
         name = "prompt" if len(made.shots) == 1 else f"shot_{number}"
-        facts[name] = f"{shot.prompt} ({shot.num_frames} frames{', after a cut' if shot.cut else ''})"
+        length = f"goes on from {made.extends}" if made.extends else f"{shot.num_frames} frames"
+        facts[name] = f"{shot.prompt} ({length}{', after a cut' if shot.cut else ''})"
     named = made if here else replace(made, model=f"CHECKPOINT-{made.model_digest[:12]}")
     again = remake_command(named, file) or f"goes on from the end of {made.extends}: `arlon extend` makes more of that"
     return facts | {"again": again}

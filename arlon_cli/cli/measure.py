@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     """the path of a video -> features of its frames, in chunks (n, D)"""
 
 _CHUNK = 64  # frames in memory
+_LEAST_SIDE = 8  # of frames whose optical flow is measured
 _SHEET_FRAMES, _SHEET_HEIGHT = 8, 128
 
 
@@ -93,6 +94,9 @@ def _measure(
     found = probe(path)
     if not found.fps:
         raise InputError(f"{path} does not say how many frames a second it has.")
+    if min(found.width, found.height) < _LEAST_SIDE or found.num_frames < 2:
+        size = f"{found.num_frames} frames of {found.width}x{found.height}"
+        raise InputError(f"{path} has {size}, too little to be measured: at least 2 of {_LEAST_SIDE}x{_LEAST_SIDE}.")
     made = VideoMetadata.from_json(found.comment)
     config = None if made is None else _config(made, model)
     seams = None

@@ -72,7 +72,7 @@ Output = Annotated[
         "-o",
         "--output",
         envvar="ARLON_OUTPUT",
-        help="The .mp4 to write, or a folder.  [default: here, named by prompt and seed]",
+        help="The .mp4 to write, or a folder.  [default: here, named by prompt or title, and seed]",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")]
@@ -160,10 +160,20 @@ def expanded(path: Path) -> Path:
         raise InputError(f"There is no home folder of {path.parts[0]}.") from error
 
 
-def output_path(output: Path | None, name: str, overwrite: bool, skip_existing: bool = False) -> Path:
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name, which may be any text."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def output_path(
+    output: Path | None, name: str, overwrite: bool, skip_existing: bool = False, dry_run: bool = False
+) -> Path:
     """Where the result goes: `output`, or `name` in the folder `output` or here. Raises InputError where it cannot.
 
-    A file ends as `name` does.
+    A file ends as `name` does. A dry run writes none, and may find one there.
     """
     if overwrite and skip_existing:
         raise InputError("Give either --overwrite or --skip-existing.")
@@ -178,8 +188,8 @@ def output_path(output: Path | None, name: str, overwrite: bool, skip_existing: 
             raise InputError(f"There is no folder {path.parent} to write into.")
         if path.is_dir():
             raise InputError(f"{path} is a folder.")
-        if path.exists() and not (overwrite or skip_existing):
-            raise InputError(f"{path} exists already; give --overwrite to replace it, or another -o.")
+        if path.exists() and not (overwrite or skip_existing or dry_run):
+            raise InputError(f"{path} exists already; give --overwrite to replace it, or another name.")
     except OSError as error:  # a name too long
         raise InputError(f"The output {str(path)[:60]}... cannot be a file: {error.strerror}.") from error
     if not os.access(path.parent, os.W_OK):

@@ -76,6 +76,8 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
     if run.verbosity >= 0 and run.dry_run:
         for line in plan_lines(result):
             print_line(line)
+        if path.exists() and not options.overwrite:
+            print_line(f"{path} exists already, and would stay: only --overwrite replaces it")
     print_result(path, result, run.as_json)
 
 
@@ -185,12 +187,12 @@ def _sheet_path(path: Path, options: RenderOptions) -> Path:
 
 def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: RenderOptions) -> Path:
     """Write the preview of the video `path` beside it, unless it is there from a run that was stopped."""
-    from arlon_cli.storage.video import VideoWriter, read_metadata
+    from arlon_cli.storage.video import VideoWriter
 
     about = replace(work.made, preview=True)
     preview = preview_of(path)
     if preview.exists() and not options.overwrite:
-        if read_metadata(preview) != about:
+        if not is_as_told(preview, about, options.metadata):
             raise InputError(f"{preview} exists already; give --overwrite to replace it, or another -o.")
         return preview
     config = pipeline.config
@@ -199,12 +201,27 @@ def _write_preview(pipeline: "Pipeline", work: Work, path: Path, options: Render
         width=config.width,
         height=config.height,
         fps=config.fps,
-        comment=about.to_json(),
+        comment=about.to_json() if options.metadata else "",
         overwrite=options.overwrite,
     ) as writer:
         for frames in pipeline.preview(work.shots, work.settings, work.reference):
             writer.write(frames)
     return preview
+
+
+def is_as_told(path: Path, made: "VideoMetadata", metadata: bool) -> bool:
+    """Whether the file that is there is the video that `made` tells of, as far as it tells itself."""
+    from arlon_cli.storage.video import probe, read_metadata
+
+    found = read_metadata(path)
+    if metadata:
+        return found is not None and found == replace(made, version=found.version)
+    try:
+        info = probe(path)
+    except InputError:
+        return False
+    same = (info.width, info.height, info.fps, info.num_frames)
+    return found is None and same == (made.width, made.height, made.fps, made.num_frames)
 
 
 def plan_video(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions) -> dict[str, Any]:

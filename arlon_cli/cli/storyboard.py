@@ -72,7 +72,7 @@ def storyboard(
     steps = options.flag_or_file(context, "steps", board.num_steps)
     guidance = options.flag_or_file(context, "guidance", board.guidance_scale)
     name = options.default_name(board.title or file.stem, seed)
-    path = options.output_path(output, name, overwrite, skip_existing)
+    path = options.output_path(output, name, overwrite, skip_existing, dry_run)
     if skip_existing and path.exists():
         print_result(path, {"skipped": True}, as_json)
         return

@@ -72,15 +72,15 @@ class DraftRanker(nn.Module):
     def forward(self, text: Tensor, text_mask: Tensor, condition: Tensor, *, first: bool) -> Tensor:
         """Scores (B,) of frames, `condition` as of `shows`, for text (1 or B, L, C) under its mask (1 or B, L).
 
-        The expected log-probability of what the prompt mentions; and with the `first` prompt of a scene, the preference
-        for what is usual of what it does not mention. Later prompts leave such things as they are.
+        For each attribute, as far as the prompt mentions it, the log-probability of what it says, which may be several
+        values (the colours of two things); and with the `first` prompt of a scene, the preference for what is usual of
+        what it does not mention. Later prompts leave such things as they are.
         """
-        told, shown = self.mentions(text, text_mask).sigmoid(), self.shows(condition)
-        scores = (told * shown).sum(1)
-        if not first:
-            return scores
-        sizes = self.config.num_values
-        for index, some, seen in zip(self.config.usual, told.split(sizes, 1), shown.split(sizes, 1), strict=True):
-            if index >= 0:
-                scores = scores + self.config.preference * (1 - some.amax(1)) * seen[:, index].exp()
+        told, shown = F.logsigmoid(self.mentions(text, text_mask)), self.shows(condition)
+        scores, sizes = shown.new_zeros(()), self.config.num_values
+        for usual, some, seen in zip(self.config.usual, told.split(sizes, 1), shown.split(sizes, 1), strict=True):
+            most = some.amax(1)
+            scores = scores + most.exp() * (torch.logsumexp(some + seen, dim=1) - most)
+            if first and usual >= 0:
+                scores = scores + self.config.preference * (1 - most.exp()) * seen[:, usual].exp()
         return scores

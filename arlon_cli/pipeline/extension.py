@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from arlon_cli.errors import ArlonError
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference, tail_frames
 from arlon_cli.pipeline.segments import Settings
@@ -19,7 +21,7 @@ class Extension:
     """Shots of which the frames from `first_frame` on are new, and what they start from.
 
     `origin` is `plan` where they go on as a longer video of the same making would, `latents` where they go on from
-    stored latents under other settings, `pixels` where the end of the video was encoded.
+    stored latents under other settings, whose key is `latents_key`, and `pixels` where the end of the video was encoded.
     """
 
     shots: tuple[Shot, ...]
@@ -27,6 +29,7 @@ class Extension:
     reference: Reference
     first_frame: int
     origin: str
+    latents_key: str = ""
 
     @property
     def seed(self) -> int:
@@ -41,13 +44,25 @@ class Extension:
     def metadata(self, pipeline: Pipeline, *, source: str, num_frames: int) -> VideoMetadata:
         """What the longer video, of `num_frames` frames in all, is to say about its making."""
         made = pipeline.metadata(self.shots, self.settings, self.reference)
-        return replace(made, num_frames=num_frames, extends="" if self.origin == "plan" else source)
+        extends = "" if self.origin == "plan" else source
+        last_latents = made.last_latents or self.latents_key  # a few frames may have been there already, unshown
+        return replace(made, num_frames=num_frames, extends=extends, last_latents=last_latents)
 
 
-def made_here(made: VideoMetadata, pipeline: Pipeline) -> bool:
-    """Whether this model, in this precision, made a video and still has its last latents."""
-    fits = made.model_digest == pipeline.checkpoint.digest and f"torch.{made.dtype}" == str(pipeline.dtype)
-    return fits and pipeline.store.read("latents", made.last_latents) is not None
+def why_encoded(made: VideoMetadata, num_frames: int, pipeline: Pipeline) -> str | None:
+    """Why a video that has `num_frames` frames cannot go on from its latents; None where it can."""
+    if made.model_digest != pipeline.checkpoint.digest:
+        return f"was made by another checkpoint than this {pipeline.config.name}"
+    if made.num_frames != num_frames:
+        return f"has {num_frames} frames, and had {made.num_frames}"
+    if f"torch.{made.dtype}" != str(pipeline.dtype):
+        return f"was rendered in {made.dtype}"
+    stored = pipeline.store.read("latents", made.last_latents)
+    if stored is None:
+        return "is not in the store"
+    if not _whole_chunks(stored, pipeline).shape[2]:
+        return "ends in too short a scene to go on from its latents"
+    return None
 
 
 def last_settings(made: VideoMetadata) -> Settings:
@@ -76,20 +91,35 @@ def extend_plan(made: VideoMetadata, prompt: str, num_frames: int) -> Extension:
 
 def extend_latents(
     made: VideoMetadata, prompt: str, num_frames: int, settings: Settings, pipeline: Pipeline
-) -> Extension | None:
-    """Go on from the stored latents of the last segment; None where they are fewer than segments share."""
+) -> Extension:
+    """Go on from the stored latents of the last segment. Raises ArlonError where `why_encoded` tells a reason."""
     stored = pipeline.store.read("latents", made.last_latents)
     if stored is None:
-        return None
-    chunk = pipeline.config.video_vae.chunk
-    latents = stored["latents"][:, :, stored["latents"].shape[2] % chunk.num_latents :]
-    if latents.shape[2] < pipeline.config.segments.overlap:
-        return None
-    scene = scenes_of(Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots)[-1]
-    unseen = -sum(shot.num_frames for shot in scene) % chunk.num_frames  # frames of the last chunk that the video lacks
+        raise ArlonError(f"The store lost the latents of {made.extends or 'the video'}; start again.")
+    chunk, latents = pipeline.config.video_vae.chunk, _whole_chunks(stored, pipeline)
+    unseen = -_last_scene(made) % chunk.num_frames  # frames of the last chunk that the video lacks
     reference = pipeline.going_on(latents, settings.use_ar)
     first_frame = chunk.frames(latents.shape[2]) - unseen
-    return _extend(reference, prompt, num_frames, settings, first_frame, "latents")
+    extension = _extend(reference, prompt, num_frames, settings, first_frame, "latents")
+    return replace(extension, latents_key=made.last_latents)
+
+
+def _whole_chunks(stored: dict[str, Tensor], pipeline: Pipeline) -> Tensor:
+    """The latest latents (1, C, T, H, W) of a scene, as stored with its last segment, in whole chunks."""
+    latents = stored.get("recent", stored["latents"])
+    return latents[:, :, latents.shape[2] % pipeline.config.video_vae.chunk.num_latents :]
+
+
+def _last_scene(made: VideoMetadata) -> int:
+    """The frames of a video's last scene."""
+    scenes = scenes_of(Shot(shot.prompt, shot.num_frames, shot.cut) for shot in made.shots)
+    return sum(shot.num_frames for shot in scenes[-1])
+
+
+def frames_before_last_scene(made: VideoMetadata, num_frames: int) -> int:
+    """How many of a video's `num_frames` frames lie before its last cut, as far as it tells."""
+    known = not made.extends and num_frames == sum(shot.num_frames for shot in made.shots)
+    return num_frames - _last_scene(made) if known else 0
 
 
 def extend_pixels(

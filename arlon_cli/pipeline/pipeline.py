@@ -279,9 +279,11 @@ class Pipeline:
                             codes[None].to(self.device), job.segment.start, job.segment.end
                         ).float()
                 new = self.denoise(job, texts, condition, recent, run)
-                self.store.write("latents", job.latents_key, {"latents": new})
             recent = new if recent is None else torch.cat([recent, new], dim=2)
-            recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :]
+            recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :].contiguous()
+            if stored is None:
+                short = new.shape[2] < recent.shape[2]  # to go on from by itself
+                self.store.write("latents", job.latents_key, {"latents": new} | ({"recent": recent} if short else {}))
             run.report("decode")
             yield new
 

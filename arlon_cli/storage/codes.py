@@ -35,7 +35,7 @@ def write_codes(path: Path, codes: Tensor, record: CodesRecord) -> None:
     try:
         write_whole(path, save(tensors, metadata))  # save_file would keep others from reading it
     except (OSError, SafetensorError) as error:
-        raise ArlonError(f"Could not write {path}: {error}.") from error
+        raise ArlonError(f"Could not write {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def read_codes(path: Path) -> tuple[Tensor, CodesRecord]:

@@ -1,7 +1,10 @@
 """Videos on disk: H.264 in mp4, written frame by frame in a thread of its own, probed, then renamed."""
 
+import errno
+import os
 import queue
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -21,6 +24,9 @@ from arlon_cli.storage.partial import partial_file, put
 
 _CRF = 16
 _QUEUED_CHUNKS = 4
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+_FULL_BYTES = 64 * 1024  # of a disk, which is as good as none
+_SPEAKER = re.compile(r"^(\[[^\[\]]* @ 0x[0-9a-f]+\] *)+")
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,10 @@ class VideoWriter:
         self._process.kill()
         self._process.wait()
         self._errors.seek(0)
-        return ArlonError(f"Could not write {self.path}: {last_line(self._errors.read())}.")
+        reason = last_line(self._errors.read())
+        if shutil.disk_usage(self._temporary.parent).free < _FULL_BYTES:  # which ffmpeg often does not say
+            reason = os.strerror(errno.ENOSPC)
+        return ArlonError(f"Could not write {self.path}: {reason}.")
 
 
 def probe(path: Path) -> VideoInfo:
@@ -222,9 +231,10 @@ def run_ffmpeg(*options: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def last_line(log: bytes) -> str:
-    """Why ffmpeg failed, as it said last."""
-    lines = log.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "ffmpeg gave no reason"
+    """Why ffmpeg failed: what it said last, or what it said of the disk."""
+    lines = [_SPEAKER.sub("", line).strip(" .") for line in log.decode(errors="replace").strip().splitlines()]
+    of_disk = [line for line in lines if any(os.strerror(code) in line for code in _DISK)]
+    return (of_disk or lines or ["ffmpeg gave no reason"])[-1]
 
 
 def as_ffmetadata(comment: str) -> bytes:

@@ -92,7 +92,7 @@ def train_part(
         report(f"{learns} starts anew: {checkpoint.folder} has none.")
     pieces = work.pixels() if settings.part == "video_vae" else work.latents()
     if settings.part in _CAPTIONED and not any(piece.caption for piece in pieces):
-        raise InputError(f"{data} has no captions; {settings.part} needs a table with `file` and `caption`.")
+        raise InputError(f"{data} has no captions; {settings.part} needs a table that gives each `file` a `caption`.")
     make_folder(folder)
     check_run(folder / "run.json", work, pieces)
     plan = _PLANS[settings.part](work, pieces)

@@ -94,15 +94,28 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_huge_pages_are_used_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path)
-    app._use_huge_pages()
+    app._prepare_torch()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"  # the user's
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path / "none")
-    app._use_huge_pages()
+    app._prepare_torch()
     assert "THP_MEM_ALLOC_ENABLE" not in os.environ
     monkeypatch.setattr(app, "_HUGE_PAGES", tmp_path)
-    app._use_huge_pages()
+    app._prepare_torch()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
+
+
+def test_threads_that_wait_soon_sleep_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "5"}, {}):
+        with monkeypatch.context() as patch:
+            for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+                patch.setenv(name, user.get(name, ""))
+                if name not in user:
+                    patch.delenv(name)
+            app._prepare_torch()
+            found = os.environ.get("GOMP_SPINCOUNT")
+            assert found == (user.get("GOMP_SPINCOUNT") if user else "1000")
+            os.environ.pop("GOMP_SPINCOUNT", None)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

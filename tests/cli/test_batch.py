@@ -135,6 +135,38 @@ def test_what_is_missing_beside_a_video_is_made(tiny_checkpoint: Path, here: Pat
     assert (here / "out" / "a-hill-0.mp4").read_bytes() == video
 
 
+def test_what_stands_beside_another_video_is_made_anew(tiny_checkpoint: Path, here: Path) -> None:
+    (here / "hill.txt").write_text("a hill")
+    beside = ("hill.txt", "-o", "out", "--sheet", "--preview")
+    assert batch(tiny_checkpoint, *beside, "--frames", "9") == 0
+    assert batch(tiny_checkpoint, "hill.txt", "-o", "out", "--frames", "12", "--overwrite") == 0
+    assert batch(tiny_checkpoint, *beside, "--frames", "12") == 1
+    assert "give --overwrite" in results(here / "out")[-1]["error"]
+    assert batch(tiny_checkpoint, *beside, "--frames", "12", "--overwrite") == 0
+    assert probe(here / "out" / "a-hill-0-preview.mp4").num_frames == 12
+    count = len(results(here / "out"))
+    assert batch(tiny_checkpoint, *beside, "--frames", "12") == 0
+    assert len(results(here / "out")) == count
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_what_another_process_made_counts(
+    moment: str, tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "hills.txt").write_text("a hill\na red hill")
+    assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "-o", "other") == 0
+    decode = Pipeline.decode
+
+    def work_elsewhere(self, latents):  # type: ignore[no-untyped-def]
+        for name in ["a-red-hill-0.mp4"] + ["a-hill-0.mp4"] * (moment == "meanwhile"):
+            (here / "out" / name).write_bytes((here / "other" / name).read_bytes())
+        return decode(self, latents)
+
+    monkeypatch.setattr(Pipeline, "decode", work_elsewhere)
+    assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "-o", "out") == 0
+    assert (here / "out" / "a-red-hill-0.mp4").exists()
+
+
 def test_without_a_record_the_length_tells(
     tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,9 +1,10 @@
 import io
+import re
 import sys
 
 import pytest
 
-from arlon_cli.cli.console import Console, print_error
+from arlon_cli.cli.console import Console, print_error, print_table
 from arlon_cli.pipeline.progress import Progress
 
 
@@ -84,6 +85,20 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "Segment 3 of 3: decoding" in shown
     assert "Warning: [careful]" in shown
+
+
+@pytest.mark.parametrize(("width", "tables"), [(60, 1), (24, 2)])
+def test_a_table_fits_the_terminal(
+    width: int, tables: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table("Videos", ["path", "seam ratio", "drift"], [["a.mp4", 0.5, 1.25], ["b.mp4", None, 2.5]])
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert out.count("Videos") == 1
+    assert out.count("path") == out.count("drift") == tables
+    assert all(word in out for word in ("a.mp4", "b.mp4", "0.5", "1.25", "2.5"))
+    assert max(map(len, out.splitlines())) <= width
 
 
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,8 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["--heldout", "--clips", "1"], "--clips is 1"),
         (["--heldout", "--frames", "1"], "--frames is 1"),
         (["a.mp4", "--html", "report.txt"], "ends in .html"),
+        (["a.mp4", "--frames", "5"], "are for what --heldout and --suite render"),
+        (["a.mp4", "--clips", "5"], "are for what --heldout and --suite render"),
         (["a.mp4", "--suite", "paper"], "or else give --heldout or --suite"),
         (["--suite", "other"], "no suite 'other'"),
         (["--suite", "paper", "--only", "figure-8"], "no experiment 'figure-8'"),

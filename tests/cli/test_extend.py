@@ -160,6 +160,50 @@ def test_other_settings_go_on_from_stored_latents(cli: Cli, here: Path) -> None:
     assert (result["from"], result["seed"], result["num_frames"]) == ("latents", 9, 52)
 
 
+def test_a_short_last_segment_is_gone_on_from_with_those_before_it(cli: Cli, here: Path) -> None:
+    cli.generate(21, "clip.mp4")  # one frame more than a segment has
+    for number in range(3):
+        result = cli.extend("clip.mp4", "--frames", "2", "-o", f"{number}.mp4", "--seed", str(number + 1))
+        assert (result["from"], "its end is encoded" in cli.err) == ("latents", False)
+    assert cli.extend("2.mp4", "--frames", "2", "-o", "3.mp4", "--seed", "9")["from"] == "latents", cli.err
+
+
+def test_a_scene_goes_on_from_itself_alone(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "cut.yaml").write_text(
+        "shots: [{prompt: a red hill, frames: 30}, {prompt: a blue sea, frames: 8, cut: true}]"
+    )
+    assert run(["storyboard", "cut.yaml", "-o", "cut.mp4", "-q", *cli.model]) == 0
+    Store.from_environment().evict(limit=0)
+    given: list[np.ndarray] = []
+    encode = Pipeline.reference_of
+
+    def record(self, frames, use_ar):  # type: ignore[no-untyped-def]
+        given.append(np.stack(list(frames)))
+        return encode(self, given[-1], use_ar)
+
+    monkeypatch.setattr(Pipeline, "reference_of", record)
+    assert cli.extend("cut.mp4", "--frames", "5", "-o", "more.mp4")["from"] == "pixels"
+    assert np.array_equal(given[0][-8:], pixels(here / "cut.mp4")[30:])
+    assert (given[0][:-8] == given[0][-8]).all()  # filled up with the scene's first
+
+
+def test_what_another_checkpoint_made_is_said_to_be(cli: Cli, here: Path) -> None:
+    cli.generate(32, "clip.mp4")
+    made = read_metadata(here / "clip.mp4")
+    assert made is not None
+    comment = replace(made, model_digest="0" * 64).to_json()
+    with VideoWriter(here / "other.mp4", width=32, height=32, fps=24, comment=comment) as writer:
+        writer.write(pixels(here / "clip.mp4"))
+    assert cli.extend("other.mp4", "--frames", "5")["from"] == "pixels"
+    assert "other.mp4 was made by another checkpoint" in cli.err
+
+
+def test_a_video_and_last_exclude_each_other(cli: Cli, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.generate(9, "clip.mp4")
+    assert run(["extend", "clip.mp4", "--last", "--frames", "4", *cli.model]) == 2
+    assert "Give either VIDEO or --last." in error(capsys)
+
+
 def test_without_the_store_the_end_is_encoded(cli: Cli, here: Path) -> None:
     cli.generate(32, "clip.mp4")
     Store.from_environment().evict(limit=0)

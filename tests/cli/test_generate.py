@@ -306,6 +306,15 @@ def test_a_dry_run_shows_what_there_is_to_do(
     assert {path.name for path in here.iterdir()} == {"short.mp4"}
 
 
+def test_a_dry_run_says_what_is_there_already(
+    tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "clip.mp4").write_text("mine")
+    assert generate(tiny_checkpoint, "--frames", "30", "-o", "clip.mp4", "--dry-run") == 0
+    assert "clip.mp4 exists already" in capsys.readouterr().err
+    assert (here / "clip.mp4").read_text() == "mine"
+
+
 def test_a_preview_comes_first_and_stays_when_the_run_is_stopped(
     tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,8 +369,11 @@ def test_redo_makes_another_video_and_says_so(
 
 
 def test_no_metadata_on_request(tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate(tiny_checkpoint, "--frames", "4", "-o", "clip.mp4", "-q", "--no-metadata") == 0
-    assert read_metadata(here / "clip.mp4") is None
+    without = ("--frames", "4", "-q", "--no-metadata", "--preview")
+    assert generate(tiny_checkpoint, *without, "-o", "clip.mp4") == 0
+    assert read_metadata(here / "clip.mp4") is read_metadata(here / "clip-preview.mp4") is None
+    (here / "clip.mp4").unlink()
+    assert generate(tiny_checkpoint, *without, "-o", "clip.mp4") == 0  # beside the preview of before
     capsys.readouterr()
     assert run(["info", "clip.mp4"]) == 0
     assert "unknown" in capsys.readouterr().out

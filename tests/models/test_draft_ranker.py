@@ -50,6 +50,17 @@ def test_what_is_mentioned_decides_the_order(ranker: DraftRanker) -> None:
 
 
 @torch.no_grad()
+def test_any_of_several_values_that_are_mentioned_will_do(ranker: DraftRanker) -> None:
+    ranker.mentioned.weight.zero_()
+    _, logits = ranker.mentioned.bias.chunk(2)
+    text, mask, frames = torch.randn(1, 4, 16), torch.ones(1, 4, dtype=torch.bool), torch.randn(6, 4, 2, 4, 4)
+    logits.fill_(-1e3)
+    logits[1] = logits[3] = 1e3  # of one attribute
+    either = ranker.shows(frames)[:, [1, 3]].logsumexp(1)
+    assert torch.allclose(ranker(text, mask, frames, first=False), either, atol=1e-5)
+
+
+@torch.no_grad()
 def test_what_is_usual_is_preferred_where_a_first_prompt_says_nothing_of_it(ranker: DraftRanker) -> None:
     ranker.mentioned.weight.zero_()
     _, logits = ranker.mentioned.bias.chunk(2)

@@ -9,7 +9,7 @@ import pytest
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.storage.append import append_by_copy, can_copy
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
-from arlon_cli.storage.video import VideoWriter, probe, read_frames, read_metadata, run_ffmpeg
+from arlon_cli.storage.video import VideoWriter, last_line, probe, read_frames, read_metadata, run_ffmpeg
 
 MADE = VideoMetadata(
     version="0.1.0",
@@ -106,6 +106,13 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_writer_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ArlonError, match=r"Could not write .*No such file"):
         write(tmp_path / "nowhere" / "clip.mp4", clip(4))
+
+
+def test_ffmpegs_reason_is_that_of_the_disk_where_it_tells_one() -> None:
+    log = b"[mp4 @ 0x55aa] [h264 @ 0x1f] Error closing file: No space left on device\nConversion failed!\n"
+    assert last_line(log) == "Error closing file: No space left on device"
+    assert last_line(b"[out#0/mp4 @ 0x5564cb] Nothing was written..\n") == "Nothing was written"
+    assert last_line(b"") == "ffmpeg gave no reason"
 
 
 @pytest.mark.parametrize(
