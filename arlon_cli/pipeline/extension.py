@@ -21,7 +21,7 @@ class Extension:
     """Shots of which the frames from `first_frame` on are new, and what they start from.
 
     `origin` is `plan` where they go on as a longer video of the same making would, `latents` where they go on from
-    stored latents under other settings, whose key is `latents_key`, and `pixels` where the end of the video was encoded.
+    stored latents (of `latents_key`) under other settings, `pixels` where the end of the video was encoded.
     """
 
     shots: tuple[Shot, ...]
