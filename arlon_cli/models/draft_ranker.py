@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from arlon_cli.config import RankerConfig
 
 _GROUPS = 8
+_SURE = 0.8  # how probable the first mention of an attribute is, at least, for those behind it to count less
+_LATER = 3.0  # by how many nats
 
 
 class _Block(nn.Module):
@@ -52,9 +54,29 @@ class DraftRanker(nn.Module):
 
         Each value looks for its own words, by one query.
         """
+        attention, logits = self._read(text, text_mask)
+        return (attention * logits).sum(1)
+
+    def _read(self, text: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each value looks, and the logits of its being said there, both (B, L, values)."""
         attention, logits = self.mentioned(text.to(self.mentioned.weight.dtype)).float().chunk(2, dim=2)
-        attention = attention.masked_fill(~text_mask.unsqueeze(2), -torch.inf)
-        return (attention.softmax(1) * logits).sum(1)
+        return attention.masked_fill(~text_mask.unsqueeze(2), -torch.inf).softmax(1), logits
+
+    def means(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Log-probabilities (B, values) that prompts are met by a value of what they are about.
+
+        Of several values of an attribute, the first is its subject's: in "a red sailboat on a blue sea", red.
+        """
+        attention, logits = self._read(text, text_mask)
+        said = F.logsigmoid((attention * logits).sum(1))
+        places = torch.einsum("blv,l->bv", attention, torch.arange(text.shape[1], device=text.device).float())
+        met = []
+        for some, place in zip(
+            said.split(self.config.num_values, 1), places.split(self.config.num_values, 1), strict=True
+        ):
+            first = place.masked_fill(some.exp() < _SURE, torch.inf).amin(1, keepdim=True)
+            met.append(some - _LATER * (place > first))
+        return torch.cat(met, dim=1)
 
     def shows(self, condition: Tensor) -> Tensor:
         """Log-probabilities (B, values) of what frames show; those of the values of an attribute add up to 1.
@@ -72,11 +94,11 @@ class DraftRanker(nn.Module):
     def forward(self, text: Tensor, text_mask: Tensor, condition: Tensor, *, first: bool) -> Tensor:
         """Scores (B,) of frames, `condition` as of `shows`, for text (1 or B, L, C) under its mask (1 or B, L).
 
-        For each attribute, as far as the prompt mentions it, the log-probability of what it says, which may be several
-        values (the colours of two things); and with the `first` prompt of a scene, the preference for what is usual of
-        what it does not mention. Later prompts leave such things as they are.
+        For each attribute, as far as the prompt mentions it, the log-probability of what it `means`; and with the
+        `first` prompt of a scene, the preference for what is usual of what it does not mention. Later prompts leave
+        such things as they are.
         """
-        told, shown = F.logsigmoid(self.mentions(text, text_mask)), self.shows(condition)
+        told, shown = self.means(text, text_mask), self.shows(condition)
         scores, sizes = shown.new_zeros(()), self.config.num_values
         for usual, some, seen in zip(self.config.usual, told.split(sizes, 1), shown.split(sizes, 1), strict=True):
             most = some.amax(1)
