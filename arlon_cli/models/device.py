@@ -13,8 +13,7 @@ def resolve_device(name: str) -> torch.device:
     """The device of a name such as `cpu`, `cuda:1` or `auto`. Raises InputError where this machine has none such.
 
     Of several processes of a run, each has a GPU of its own. On GPUs, cuDNN's attention is left out from then on: it
-    plans for half a second whenever a length is new, and lengths of texts, windows and caches are new all the time. Its
-    convolutions of float32 are no longer rounded to TF32.
+    plans for half a second whenever a length is new, and lengths of texts, windows and caches are new all the time.
     """
     if name == "auto":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,7 +27,6 @@ def resolve_device(name: str) -> torch.device:
             raise InputError(f"This machine has no device {name!r}; try --device cpu.") from error
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.backends.cudnn.allow_tf32 = False
     return device
 
 
