@@ -10,12 +10,16 @@ import torch
 from second_device import DEVICE, Memory, second_device
 from torch import nn
 
+from arlon_cli.cli import speed
 from arlon_cli.cli.app import run
+from arlon_cli.config import ModelConfig
+from arlon_cli.evaluation.bench.ceilings import Ceilings
 from arlon_cli.evaluation.bench.stages import measure_stages
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.progress import Progress
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
+from arlon_cli.presets import PRESETS
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.store import Store
 
@@ -120,3 +124,30 @@ def test_measures_what_each_part_takes_alone(tiny_checkpoint: Path, memory: Memo
         assert stage.peak_memory_gb is not None
         weights = sum(tensor.nbytes for tensor in checkpoint.tensors(part).values())
         assert weights < 1e9 * stage.peak_memory_gb < weights + 10**7, part
+
+
+def test_peaks_are_told_beside_what_was_predicted(
+    tiny_config: ModelConfig, memory: Memory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", tiny_config)
+    monkeypatch.setattr(speed, "measure_ceilings", lambda *arguments: Ceilings(1.0, 1.0, 1.0))
+    command = [
+        "bench",
+        "--preset",
+        "tiny",
+        "--random",
+        "--repeats",
+        "1",
+        "--device",
+        "cuda",
+        "--dtype",
+        "float32",
+        "-q",
+    ]
+    assert run(command) == 0
+    assert "Peak memory, GB" in capsys.readouterr().out
+    assert run([*command, "--compare", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "a GPU"
+    measured = {stage["name"]: stage["peak_memory_gb"] for stage in found["stages"]}
+    assert measured["DiT"] == pytest.approx(found["predicted_peak_gb"]["denoise"], rel=0.15)

@@ -11,11 +11,12 @@ from arlon_cli.cli.whole import render_whole
 from arlon_cli.config import ModelConfig
 from arlon_cli.evaluation.bench.ceilings import measure_ceilings
 from arlon_cli.evaluation.bench.comparisons import Comparison, compare_denoising, compare_drafting
-from arlon_cli.evaluation.bench.overview import comparison_section, stage_section, whole_section
+from arlon_cli.evaluation.bench.overview import comparison_section, memory_section, stage_section, whole_section
 from arlon_cli.evaluation.bench.random_parts import at_size, buildable_parts, random_part
 from arlon_cli.evaluation.bench.segment import segment_numbers
 from arlon_cli.evaluation.bench.stages import Stage, encode_texts, measure_stages
 from arlon_cli.evaluation.bench.whole import whole_numbers
+from arlon_cli.evaluation.memory import predict_memory
 from arlon_cli.evaluation.report import Section
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.device import resolve_device, resolve_dtype
@@ -122,6 +123,10 @@ def _measure(subject: Subject, repeats: int, compare: bool, on_event: Event) -> 
     where = f"{subject.name}, {config.width}x{config.height}, on {numbers['device']}, {numbers['dtype']}"
     title = f"{where}, {numbers['threads']} CPU threads"
     sections = [stage_section(title, stages, ceilings, repeats)]
+    if device.type == "cuda":
+        predicted = predict_memory(config, subject.dtype, use_ar=True)
+        numbers["predicted_peak_gb"] = {found.name: found.offloaded_peak_gb for found in predicted}
+        sections.append(memory_section(stages, predicted))
     if compare:
         on_event("Measuring what else would do the work")
         others = _compare(subject, repeats)

@@ -7,6 +7,7 @@ from arlon_cli.evaluation.bench.ceilings import Ceilings
 from arlon_cli.evaluation.bench.comparisons import Comparison
 from arlon_cli.evaluation.bench.stages import Stage
 from arlon_cli.evaluation.bench.timing import Spread
+from arlon_cli.evaluation.memory import StageMemory
 from arlon_cli.evaluation.report import Bars, Cell, Section, Table, as_text
 
 _NOTE = (
@@ -14,6 +15,15 @@ _NOTE = (
     "count. Ceilings are the best that this machine did in this run; a stage's share is the time that it could not "
     "fall below beside the one it took. What is read are weights, of the writer frames: a lower bound."
 )
+
+
+_PARTS = {
+    "text": "text encoder",
+    "draft": "AR Transformer",
+    "condition": "latent VQ-VAE",
+    "denoise": "DiT",
+    "decode": "video VAE",
+}
 
 
 def stage_section(where: str, stages: Sequence[Stage], ceilings: Ceilings, repeats: int) -> Section:
@@ -36,6 +46,16 @@ def stage_section(where: str, stages: Sequence[Stage], ceilings: Ceilings, repea
     ]
     tables = [Table(where, columns, rows), Table("What the machine can do", ["ceiling", "value"], most)]
     return Section("Stages", _NOTE.format(repeats=repeats), [*tables, Bars("Share of what bounds it", shares)])
+
+
+def memory_section(stages: Sequence[Stage], predicted: Sequence[StageMemory]) -> Section:
+    """The peak of each part beside what was predicted."""
+    measured = {stage.name: stage.peak_memory_gb for stage in stages}
+    rows: list[list[Cell]] = [
+        [part, found.offloaded_peak_gb, measured.get(part)] for found in predicted if (part := _PARTS[found.name])
+    ]
+    note = "Predicted as with --offload, where no two large parts are on the device; measured of each part alone."
+    return Section("Memory", note, [Table("Peak memory, GB", ["part", "predicted", "measured"], rows)])
 
 
 def whole_section(numbers: dict[str, Any], note: str) -> Section:
