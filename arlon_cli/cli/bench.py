@@ -41,6 +41,9 @@ def bench(
         bool,
         typer.Option("--compare", help="Also measure GPT-2 beside the AR Transformer, and eager attention in the DiT."),
     ] = False,
+    compile_parts: Annotated[
+        bool, typer.Option("--compile", help="With --compare, also measure the DiT as --compile renders with it.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a report with a bar chart, a single .html file.")
     ] = None,
@@ -59,6 +62,8 @@ def bench(
         raise InputError(
             "--preset alone predicts and measures nothing; --compare and --html go with --random or --model."
         )
+    if compile_parts and not compare:
+        raise InputError("--compile goes with --compare.")
     if repeats < 1:
         raise InputError(f"--repeats is {repeats}; it is at least 1.")
     own = None if preset is None else _preset(preset)
@@ -68,14 +73,15 @@ def bench(
         predict(own, size, dtype, as_json)
         return
     from arlon_cli.cli.report import write_report
-    from arlon_cli.cli.speed import speed_of_model, speed_of_preset
+    from arlon_cli.cli.speed import Measuring, speed_of_model, speed_of_preset
 
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event = printer(quiet)
     if own is None:
-        found = speed_of_model(model, _FRAMES if frames is None else frames, repeats, compare, device, dtype, on_event)
+        num_frames, how = _FRAMES if frames is None else frames, Measuring(repeats, compare, compile_parts, on_event)
+        found = speed_of_model(model, num_frames, device, dtype, how)
     else:
-        found = speed_of_preset(own, size, repeats, compare, device, dtype, on_event)
+        found = speed_of_preset(own, size, device, dtype, Measuring(repeats, compare, compile_parts, on_event))
     if report is not None:
         write_report(report, found.title, found.sections)
         on_event(f"Wrote {report}")

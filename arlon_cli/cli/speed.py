@@ -22,6 +22,7 @@ from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.device import resolve_device, resolve_dtype
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.models.text_encoder import TextEncoder
+from arlon_cli.pipeline.compiling import compile_method
 from arlon_cli.pipeline.shots import Shot, check_shots
 from arlon_cli.pipeline.sizes import parse_size
 from arlon_cli.storage.checkpoint import Checkpoint
@@ -37,6 +38,16 @@ _WHOLE = (
 _SEGMENT = "The sum of the stages above, of a video of one segment; in a real one, the writer works beside the others."
 
 Event = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How often each is measured, whether beside others, and then compiled too."""
+
+    repeats: int
+    compare: bool
+    compile_parts: bool
+    on_event: Event
 
 
 @dataclass(frozen=True)
@@ -61,40 +72,36 @@ class Subject:
     dtype: torch.dtype
 
 
-def speed_of_model(
-    model: str, num_frames: int, repeats: int, compare: bool, device: str, dtype: str, on_event: Event
-) -> Found:
-    """A checkpoint's whole videos, stages and, to `compare`, others. Raises InputError, CheckpointError."""
+def speed_of_model(model: str, num_frames: int, device: str, dtype: str, how: Measuring) -> Found:
+    """A checkpoint's whole videos, stages and, to compare, others. Raises InputError, CheckpointError."""
     check_shots([Shot(_PROMPT, num_frames)])
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     checkpoint = Checkpoint(find_weights(model))
     videos = []
-    for number in range(1, repeats + 1):
-        on_event(f"Rendering {num_frames} frames, {number} of {repeats}")
+    for number in range(1, how.repeats + 1):
+        how.on_event(f"Rendering {num_frames} frames, {number} of {how.repeats}")
         videos.append(render_whole(checkpoint.folder, _PROMPT, num_frames, device, dtype))
     whole = whole_numbers(videos)
     config = checkpoint.config
     load = lambda part, kind: checkpoint.load(part, place, kind)
-    found = _measure(Subject(config.name, config, _PARTS, load, place, precision), repeats, compare, on_event)
+    found = _measure(Subject(config.name, config, _PARTS, load, place, precision), how)
     about = {"model": config.name, "digest": checkpoint.digest, "weights": "checkpoint"}
     sections = [*found.sections, whole_section(whole, _WHOLE)]
     return replace(found, numbers=about | found.numbers | {"end_to_end": whole}, sections=sections)
 
 
-def speed_of_preset(
-    own: ModelConfig, size: str | None, repeats: int, compare: bool, device: str, dtype: str, on_event: Event
-) -> Found:
-    """A preset's stages with random weights, a segment as their sum and, to `compare`, others. Raises InputError."""
+def speed_of_preset(own: ModelConfig, size: str | None, device: str, dtype: str, how: Measuring) -> Found:
+    """A preset's stages with random weights, a segment as their sum and, to compare, others. Raises InputError."""
     config = own if size is None else at_size(own, parse_size(size))
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     parts, left_out = buildable_parts(config)
     for line in left_out:
-        on_event(line)
+        how.on_event(line)
     load = lambda part, kind: random_part(part, config, _PROMPT, place, kind)
     name = f"{config.name} with random weights"
-    found = _measure(Subject(name, config, parts, load, place, precision), repeats, compare, on_event)
+    found = _measure(Subject(name, config, parts, load, place, precision), how)
     numbers = {"preset": config.name, "weights": "random", "left_out": left_out} | found.numbers
     if (segment := segment_numbers(found.stages, config)) is not None:
         found = replace(found, sections=[*found.sections, whole_section(segment, _SEGMENT)])
@@ -102,13 +109,13 @@ def speed_of_preset(
     return replace(found, numbers=numbers)
 
 
-def _measure(subject: Subject, repeats: int, compare: bool, on_event: Event) -> Found:
-    """The stages beside the machine's ceilings and, to `compare`, others."""
+def _measure(subject: Subject, how: Measuring) -> Found:
+    """The stages beside the machine's ceilings and, to compare, others."""
     config, device = subject.config, subject.device
-    on_event("Measuring the stages")
+    how.on_event("Measuring the stages")
     load = lambda part: subject.load(part, subject.dtype)
-    stages = measure_stages(load, subject.parts, config, _PROMPT, device, repeats)
-    on_event("Measuring the machine")
+    stages = measure_stages(load, subject.parts, config, _PROMPT, device, how.repeats)
+    how.on_event("Measuring the machine")
     ceilings = measure_ceilings(device, subject.dtype, config.video_vae, config.height, config.width)
     numbers = {
         "width": config.width,
@@ -116,31 +123,33 @@ def _measure(subject: Subject, repeats: int, compare: bool, on_event: Event) -> 
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(subject.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "repeats": repeats,
+        "repeats": how.repeats,
         "stages": [stage.numbers(ceilings) for stage in stages],
         "ceilings": asdict(ceilings),
     }
     where = f"{subject.name}, {config.width}x{config.height}, on {numbers['device']}, {numbers['dtype']}"
     title = f"{where}, {numbers['threads']} CPU threads"
-    sections = [stage_section(title, stages, ceilings, repeats)]
+    sections = [stage_section(title, stages, ceilings, how.repeats)]
     if device.type == "cuda":
         predicted = predict_memory(config, subject.dtype, use_ar=True)
         numbers["predicted_peak_gb"] = {found.name: found.offloaded_peak_gb for found in predicted}
         sections.append(memory_section(stages, predicted))
-    if compare:
-        on_event("Measuring what else would do the work")
-        others = _compare(subject, repeats)
+    if how.compare:
+        how.on_event("Measuring what else would do the work")
+        others = _compare(subject, how)
         numbers["comparisons"] = [other.numbers() for other in others]
         sections.append(comparison_section(others))
     return Found(title, stages, numbers, sections)
 
 
 @torch.inference_mode()
-def _compare(subject: Subject, repeats: int) -> list[Comparison]:
+def _compare(subject: Subject, how: Measuring) -> list[Comparison]:
     texts = None
     if "text_encoder" in subject.parts:
         texts = encode_texts(cast(TextEncoder, subject.load("text_encoder", subject.dtype)), _PROMPT)
     ar = cast(ARTransformer, subject.load("ar", subject.dtype))
-    drafting = compare_drafting(ar, subject.config, subject.device, texts, repeats)
+    drafting = compare_drafting(ar, subject.config, subject.device, texts, how.repeats)
     dit = cast(STDiT3, subject.load("dit", torch.float32))
-    return [drafting, *compare_denoising(dit, subject.config, subject.device, subject.dtype, repeats)]
+    compile_network = (lambda network: compile_method(network, "forward", how.on_event)) if how.compile_parts else None
+    denoising = compare_denoising(dit, subject.config, subject.device, subject.dtype, how.repeats, compile_network)
+    return [drafting, *denoising]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arlon_cli.config import SemanticInjectionConfig
-from arlon_cli.models.layers import normalize
+from arlon_cli.models.layers import gelu, normalize
 
 Layer = tuple[nn.Module, nn.Module]
 """A spatial and a temporal block of the DiT"""
@@ -104,7 +104,7 @@ class Adapter(nn.Module):
         self.fc2 = nn.Linear(width // 2, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.fc2(F.gelu(self.fc1(normalize(features)), approximate="tanh"))
+        return features + self.fc2(gelu(self.fc1(normalize(features))))
 
 
 class AdaptiveNorm(nn.Module):
@@ -138,7 +138,7 @@ class MlpAdapter(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(normalize(features)), approximate="tanh"))
+        return self.fc2(gelu(self.fc1(normalize(features))))
 
 
 class ControlLayer(nn.Module):

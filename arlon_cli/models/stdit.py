@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from arlon_cli.config import SemanticInjectionConfig, STDiT3Config
-from arlon_cli.models.layers import RMSNorm, normalize
+from arlon_cli.models.layers import RMSNorm, attention, gelu, normalize
 from arlon_cli.models.linear_estimate import LinearEstimate
 from arlon_cli.models.semantic_injection import Guidance, Layer, SemanticInjection
 
@@ -182,8 +182,7 @@ class SelfAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(rearrange(y, f"{lines} -> b t s (h d)", b=len(x)))
+        return self.proj(rearrange(attention(q, k, v), f"{lines} -> b t s (h d)", b=len(x)))
 
 
 class CrossAttention(nn.Module):
@@ -198,8 +197,7 @@ class CrossAttention(nn.Module):
         """x (B, N, d) looks at the text y (B, L, d) where y_mask (B, 1, 1, L) is true."""
         q = rearrange(self.q_linear(x), "b n (h d) -> b h n d", h=self.num_heads)
         k, v = rearrange(self.kv_linear(y), "b l (two h d) -> two b h l d", two=2, h=self.num_heads)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=y_mask)
-        return self.proj(rearrange(attended, "b h n d -> b n (h d)"))
+        return self.proj(rearrange(attention(q, k, v, y_mask), "b h n d -> b n (h d)"))
 
 
 class Mlp(nn.Module):
@@ -209,7 +207,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class FinalLayer(nn.Module):

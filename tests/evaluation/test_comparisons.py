@@ -8,7 +8,7 @@ from torch import nn
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.evaluation.bench.comparisons import Comparison, compare_denoising, compare_drafting, gpt2_twin
-from arlon_cli.evaluation.bench.eager import EagerCrossAttention, EagerSelfAttention, attention, eager_copy
+from arlon_cli.evaluation.bench.eager import EagerCrossAttention, EagerSelfAttention, eager_copy
 from arlon_cli.evaluation.bench.timing import Spread
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.stdit import CrossAttention, SelfAttention, STDiT3
@@ -50,15 +50,6 @@ def test_the_eager_network_is_the_same(fusion: str, tiny_config: ModelConfig) ->
     assert all(torch.equal(tensor, before[name]) for name, tensor in dit.state_dict().items())
 
 
-def test_eager_attention_is_attention() -> None:
-    q, k, v = torch.randn(3, 2, 4, 7, 8)
-    mask = torch.rand(2, 1, 7, 7) < 0.5
-    mask |= torch.eye(7, dtype=torch.bool)
-    for seen in (None, mask):
-        expected = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        torch.testing.assert_close(attention(q, k, v, seen), expected)
-
-
 def test_gpt2_is_as_large() -> None:
     config = DIORAMA.ar
     twin = gpt2_twin(config, 300)
@@ -79,6 +70,10 @@ def test_both_are_timed(tiny_config: ModelConfig, tiny_modules: dict[str, nn.Mod
     assert drafting.name == "AR Transformer, 16 codes"
     single = compare_denoising(dit, tiny_config, CPU, torch.float32, repeats=2)
     both = compare_denoising(dit, tiny_config, CPU, torch.bfloat16, repeats=2)
+    compiled: list[nn.Module] = []
+    third = compare_denoising(dit, tiny_config, CPU, torch.bfloat16, 2, compiled.append)
+    assert third[-1].name == "DiT, a step in bfloat16, compiled"
+    assert all(network is not dit and next(network.parameters()).dtype == torch.bfloat16 for network in compiled)
     assert [found.name for found in single] == ["DiT, a step in float32"]
     assert [found.name for found in both] == ["DiT, a step in float32", "DiT, a step in bfloat16"]
     assert dit.unconditional_text.dtype == torch.float32

@@ -1,9 +1,10 @@
-"""Causal convolutions: a few frames alone are as the first of many, and a stream of chunks is as the whole."""
+"""Causal convolutions: few frames are as the first of many, a stream of chunks as the whole. Attention and GELU."""
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from arlon_cli.models.layers import CausalConv3d, Stream
+from arlon_cli.models.layers import CausalConv3d, Stream, attention, gelu
 
 
 @torch.no_grad()
@@ -22,3 +23,18 @@ def test_a_stream_of_chunks_is_as_the_whole() -> None:
     stream: Stream = {}
     chunks = [convolution(chunk, stream) for chunk in x.split((1, 2, 4, 1), dim=1)]
     torch.testing.assert_close(torch.cat(chunks, dim=1), convolution(x))
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_attention_and_gelu_are_the_same_however_they_are_computed(
+    compiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = torch.randn(3, 2, 4, 7, 8)
+    mask = torch.rand(2, 1, 7, 7) < 0.5
+    mask |= torch.eye(7, dtype=torch.bool)
+    x = torch.linspace(-9, 9, 1001)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    for seen in (None, mask):
+        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        torch.testing.assert_close(attention(q, k, v, seen), expected)
+    torch.testing.assert_close(gelu(x), F.gelu(x, approximate="tanh"))

@@ -1,10 +1,12 @@
 """Parts beside what else would do their work, in the same run on the same machine."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from arlon_cli.config import ARConfig, ModelConfig
@@ -93,18 +95,28 @@ def compare_drafting(
 
 @torch.inference_mode()
 def compare_denoising(
-    dit: STDiT3, config: ModelConfig, device: torch.device, dtype: torch.dtype, repeats: int = REPEATS
+    dit: STDiT3,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    repeats: int = REPEATS,
+    compile_network: Callable[[nn.Module], None] | None = None,
 ) -> list[Comparison]:
     """One step of a whole segment, beside that of the eager network in single precision, as `dit` is.
 
-    Ours is in single precision too and, where that is another, in the `dtype` in which it samples.
+    Ours is in single precision too; where that is another, in the `dtype` in which it samples; and so, compiled, where
+    something compiles a network.
     """
-    networks = [eager_copy(dit), dit] + ([] if dtype == torch.float32 else [deepcopy(dit).to(dtype)])
-    steps = [step_of(network, config, device) for network in networks]
+    kind = str(dtype).removeprefix("torch.")
+    networks = {"float32": dit} | ({} if dtype == torch.float32 else {kind: deepcopy(dit).to(dtype)})
+    if compile_network is not None:
+        networks[f"{kind}, compiled"] = deepcopy(networks[kind])
+        compile_network(networks[f"{kind}, compiled"])
+    steps = [step_of(network, config, device) for network in (eager_copy(dit), *networks.values())]
     for step in steps:
         step()
     eager, *ours = [time_calls(step, device, repeats) for step in steps]
     return [
         Comparison(f"DiT, a step in {name}", "eager attention, separate projections, in float32", seconds, eager)
-        for name, seconds in zip(("float32", str(dtype).removeprefix("torch.")), ours, strict=False)
+        for name, seconds in zip(networks, ours, strict=True)
     ]

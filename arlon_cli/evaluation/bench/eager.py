@@ -2,10 +2,10 @@
 
 from copy import deepcopy
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from arlon_cli.models.layers import attention_by_products
 from arlon_cli.models.stdit import CrossAttention, SelfAttention, STDiT3, rotate
 
 
@@ -37,7 +37,7 @@ class EagerSelfAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.proj(rearrange(attention(q, k, v, None), f"{lines} -> b t s (h d)", b=len(x)))
+        return self.proj(rearrange(attention_by_products(q, k, v), f"{lines} -> b t s (h d)", b=len(x)))
 
 
 class EagerCrossAttention(nn.Module):
@@ -53,15 +53,7 @@ class EagerCrossAttention(nn.Module):
             rearrange(linear(tokens), "b n (h d) -> b h n d", h=self.num_heads)
             for linear, tokens in ((self.q, x), (self.k, y), (self.v, y))
         )
-        return self.proj(rearrange(attention(q, k, v, y_mask), "b h n d -> b n (h d)"))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / √d) v, with all scores (..., queries, keys) in memory; where the mask is false, none."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1) @ v
+        return self.proj(rearrange(attention_by_products(q, k, v, y_mask), "b h n d -> b n (h d)"))
 
 
 def _split(linear: nn.Linear, count: int) -> list[nn.Linear]:
