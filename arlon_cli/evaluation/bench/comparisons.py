@@ -12,7 +12,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from arlon_cli.config import ARConfig, ModelConfig
 from arlon_cli.evaluation.bench.eager import eager_copy
 from arlon_cli.evaluation.bench.stages import DRAFTED_FRAMES, Texts, random_texts, step_of
-from arlon_cli.evaluation.bench.timing import REPEATS, Spread, time_calls
+from arlon_cli.evaluation.bench.timing import REPEATS, Spread, time_in_turn
 from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.stdit import STDiT3
 from arlon_cli.sampling.autoregressive import Span, draft
@@ -89,7 +89,7 @@ def compare_drafting(
 
     if not ours() == theirs() == num_codes:  # warms both up
         raise RuntimeError("The AR Transformer and GPT-2 did not draft as many codes.")
-    times = [time_calls(work, device, repeats) for work in (ours, theirs)]
+    times = time_in_turn((ours, theirs), device, repeats)
     return Comparison(f"AR Transformer, {num_codes} codes", "GPT-2 in transformers, with its cache", *times)
 
 
@@ -115,7 +115,7 @@ def compare_denoising(
     steps = [step_of(network, config, device) for network in (eager_copy(dit), *networks.values())]
     for step in steps:
         step()
-    eager, *ours = [time_calls(step, device, repeats) for step in steps]
+    eager, *ours = time_in_turn(steps, device, repeats)
     return [
         Comparison(f"DiT, a step in {name}", "eager attention, separate projections, in float32", seconds, eager)
         for name, seconds in zip(networks, ours, strict=True)

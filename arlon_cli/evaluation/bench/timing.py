@@ -3,7 +3,7 @@
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -31,14 +31,20 @@ class Spread:
 
 def time_calls(work: Callable[[], object], device: torch.device, repeats: int) -> Spread:
     """The seconds of a call; the first call is for the caller to make, and does not count."""
-    seconds = []
+    return time_in_turn([work], device, repeats)[0]
+
+
+def time_in_turn(works: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[Spread]:
+    """As `time_calls`, of several that are called in turn: what slows the machine for a while slows all of them."""
+    seconds: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        finish_work(device)
-        start = time.perf_counter()
-        work()
-        finish_work(device)
-        seconds.append(time.perf_counter() - start)
-    return Spread.of(seconds)
+        for work, taken in zip(works, seconds, strict=True):
+            finish_work(device)
+            start = time.perf_counter()
+            work()
+            finish_work(device)
+            taken.append(time.perf_counter() - start)
+    return [Spread.of(taken) for taken in seconds]
 
 
 def peak_memory(device: torch.device) -> float | None:
