@@ -34,10 +34,10 @@ def denoise(
     flow = RectifiedFlow()
     if config.sampling.timestep_transform:
         flow = RectifiedFlow.for_video(config.height, config.width, config.video_vae.chunk.frames(length))
-    z = flow.initial(noise, condition, start)
+    z = flow.initial(noise, condition, start).contiguous()  # this and the mask look alike for all segments, to compilers
     if given is not None and segment.overlap:
         z = torch.cat([given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2)
-    x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]  # so that all segments compile alike
+    x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]
     network = _network(dit, config, text, condition, job.guidance_scale)
     return flow.sample(
         Reuse(network, job.reuse) if job.reuse else network,
