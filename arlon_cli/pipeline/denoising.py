@@ -34,7 +34,7 @@ def denoise(
     flow = RectifiedFlow()
     if config.sampling.timestep_transform:
         flow = RectifiedFlow.for_video(config.height, config.width, config.video_vae.chunk.frames(length))
-    z = flow.initial(noise, condition, start).contiguous()  # this and the mask look alike for all segments, to compilers
+    z = flow.initial(noise, condition, start).contiguous()  # to compilers, all segments look alike
     if given is not None and segment.overlap:
         z = torch.cat([given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2)
     x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]
