@@ -46,8 +46,8 @@ class Pipeline:
     """Renders shots with the model of a checkpoint, at its own size and rate or those of `config`, else the same.
 
     Parts are loaded when they are first needed; with `offload`, large ones leave the device while others work. With
-    `compile_parts`, `torch.compile` makes kernels of the AR Transformer's step and of the DiT, which takes a minute and
-    is worth it for long videos, many of them, or many steps.
+    `compile_parts`, `torch.compile` makes kernels of the AR Transformer's step and of the DiT, which takes minutes and
+    is worth it for many long videos, or many steps.
     """
 
     def __init__(
