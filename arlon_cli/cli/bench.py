@@ -77,11 +77,11 @@ def bench(
 
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event = printer(quiet)
+    how = Measuring(repeats, compare, compile_parts, on_event)
     if own is None:
-        num_frames, how = _FRAMES if frames is None else frames, Measuring(repeats, compare, compile_parts, on_event)
-        found = speed_of_model(model, num_frames, device, dtype, how)
+        found = speed_of_model(model, _FRAMES if frames is None else frames, device, dtype, how)
     else:
-        found = speed_of_preset(own, size, device, dtype, Measuring(repeats, compare, compile_parts, on_event))
+        found = speed_of_preset(own, size, device, dtype, how)
     if report is not None:
         write_report(report, found.title, found.sections)
         on_event(f"Wrote {report}")

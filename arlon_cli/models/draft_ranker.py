@@ -70,10 +70,8 @@ class DraftRanker(nn.Module):
         attention, logits = self._read(text, text_mask)
         said = F.logsigmoid((attention * logits).sum(1))
         places = torch.einsum("blv,l->bv", attention, torch.arange(text.shape[1], device=text.device).float())
-        met = []
-        for some, place in zip(
-            said.split(self.config.num_values, 1), places.split(self.config.num_values, 1), strict=True
-        ):
+        met, sizes = [], self.config.num_values
+        for some, place in zip(said.split(sizes, 1), places.split(sizes, 1), strict=True):
             first = place.masked_fill(some.exp() < _SURE, torch.inf).amin(1, keepdim=True)
             met.append(some - _LATER * (place > first))
         return torch.cat(met, dim=1)

@@ -52,7 +52,7 @@ def memory_section(stages: Sequence[Stage], predicted: Sequence[StageMemory]) ->
     """The peak of each part beside what was predicted."""
     measured = {stage.name: stage.peak_memory_gb for stage in stages}
     rows: list[list[Cell]] = [
-        [part, found.offloaded_peak_gb, measured.get(part)] for found in predicted if (part := _PARTS[found.name])
+        [_PARTS[found.name], found.offloaded_peak_gb, measured.get(_PARTS[found.name])] for found in predicted
     ]
     note = "Predicted as with --offload, where no two large parts are on the device; measured of each part alone."
     return Section("Memory", note, [Table("Peak memory, GB", ["part", "predicted", "measured"], rows)])
