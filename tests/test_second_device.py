@@ -17,6 +17,7 @@ from arlon_cli.evaluation.bench.ceilings import Ceilings
 from arlon_cli.evaluation.bench.stages import measure_stages
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.progress import Progress
+from arlon_cli.pipeline.reference import NO_REFERENCE
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.presets import PRESETS
@@ -67,6 +68,21 @@ def test_renders_the_same(tiny_checkpoint: Path, tmp_path: Path, settings: Setti
         preview = np.concatenate(list(pipeline.preview(SHOTS, settings))) if settings.use_ar else expected
         codes, _ = pipeline.encode_codes(expected)
         assert len(preview) == sum(map(len, pipeline.decode_codes(codes, len(expected)))) == len(expected)
+
+
+def test_videos_share_passes(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    settings = Settings(0, 2, 3.0, use_ar=True)
+    videos = [((shot,), settings, NO_REFERENCE) for shot in SHOTS]
+    on_cpu = open_on(CPU, tiny_checkpoint, tmp_path / "cpu")
+    on_cpu.render_ahead(videos)
+    with second_device():
+        open_on(DEVICE, tiny_checkpoint, tmp_path / "device").render_ahead(videos)
+    files = [
+        {path.name: path.read_bytes() for _, path, _ in Store(tmp_path / name, 10**9).artifacts()}
+        for name in ("cpu", "device")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) > 4
 
 
 def test_published_parts_render_the_same_and_take_turns(tiny_arlon: Path, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """`arlon batch`: many videos, with the models loaded once."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,45 +13,15 @@ import typer
 from arlon_cli.cli import options
 from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, wanted_config
-from arlon_cli.cli.generate import Frames, Seconds, prompt_shots
-from arlon_cli.cli.render import RenderOptions, is_as_told, preview_of, render_video, sheet_of, work_of
+from arlon_cli.cli.generate import Frames, Seconds
+from arlon_cli.cli.jobs import Job, Reader
+from arlon_cli.cli.render import RenderOptions, Work, is_as_told, preview_of, render_video, sheet_of, work_of
 from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.pipeline.shots import Shot
 
 if TYPE_CHECKING:
     from arlon_cli.pipeline.pipeline import Pipeline
 
 RESULTS = "results.jsonl"
-_STORYBOARDS = (".yaml", ".yml")
-_NUMBER = (int, float)
-# the options of `generate` that a line of a .jsonl may hold
-_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "prompt": ((str,), "text"),
-    "frames": ((int,), "a whole number"),
-    "seconds": (_NUMBER, "a number"),
-    "seed": ((int,), "a whole number"),
-    "steps": ((int,), "a whole number"),
-    "guidance": (_NUMBER, "a number"),
-    "reuse": (_NUMBER, "a number"),
-    "codes": ((str,), "text"),
-    "image": ((str,), "text"),
-    "no_ar": ((bool,), "true or false"),
-    "redo": ((list,), "a list of whole numbers"),
-    "preview": ((bool,), "true or false"),
-    "sheet": ((bool,), "true or false"),
-    "no_metadata": ((bool,), "true or false"),
-    "output": ((str,), "text"),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One video of a batch; `where` is where the batch asks for it."""
-
-    where: str
-    shots: tuple[Shot, ...]
-    path: Path
-    options: RenderOptions
 
 
 def batch(
@@ -86,6 +57,15 @@ def batch(
     dtype: options.Dtype = "auto",
     offload: options.Offload = False,
     compile_parts: options.Compile = False,
+    together: Annotated[
+        int,
+        typer.Option(
+            "--together",
+            metavar="N",
+            min=1,
+            help="Denoise segments of N jobs at once, as far as memory allows: for GPUs that one leaves idle.",
+        ),
+    ] = 1,
     no_metadata: options.NoMetadata = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of paths.")] = False,
     quiet: options.Quiet = False,
@@ -116,7 +96,7 @@ def batch(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    reader = _Reader(context, folder, common, frames, seconds, config.fps)
+    reader = Reader(context, folder, common, frames, seconds, config.fps)
     jobs = reader.read(source)
     verbosity = verbose - quiet
     try:
@@ -124,7 +104,8 @@ def batch(
             pipeline = open_pipeline(
                 checkpoint, device, dtype, console, config=config, offload=offload, compile_parts=compile_parts
             )
-            failed = _render_all(pipeline, jobs, folder, console, as_json, skip_existing)
+            videos = [_Video(pipeline, job, skip_existing) for job in jobs]
+            failed = _render_all(videos, together, folder, pipeline, console, as_json)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped: what is done is kept.") from error
     if failed:
@@ -134,68 +115,109 @@ def batch(
         print_line(f"{len(jobs)} jobs done{f'; see {results}' if results.exists() else ''}")
 
 
+class _Video:
+    """A job's video, and whether its file is there, `made`, and nothing is missing beside it, `done`."""
+
+    def __init__(self, pipeline: "Pipeline", job: Job, skip_existing: bool) -> None:
+        self.pipeline, self.job, self.skip_existing = pipeline, job, skip_existing
+        self.look()
+
+    def look(self) -> None:
+        """See what is there now."""
+        self.made = self.job.path.exists() and (self.skip_existing or self._is_made())
+        self.done = self.made and (self.skip_existing or not self._lacks())
+
+    def ready(self) -> Work:
+        """What is to be made. Raises InputError where that cannot be, or would replace what was made otherwise."""
+        if self.job.path.exists() and not (self.made or self.job.options.overwrite):
+            raise InputError(f"{self.job.path} exists already and was made otherwise; give --overwrite to replace it.")
+        return self.work
+
+    @cached_property
+    def work(self) -> Work:
+        """What is to be made, whatever is there. Raises InputError for codes or a picture that do not serve."""
+        return work_of(self.pipeline, self.job.shots, self.job.options)
+
+    def _is_made(self) -> bool:
+        """Whether the file that is there is what the job would make, as far as it tells."""
+        try:
+            return is_as_told(self.job.path, self.work.made, self.job.options.metadata)
+        except InputError:  # the job's own to report
+            return False
+
+    def _lacks(self) -> bool:
+        """Whether a sheet or a preview that the job is to make beside its video is missing, or of another one."""
+        path, options = self.job.path, self.job.options
+        sheet, preview = sheet_of(path), preview_of(path)
+        if options.sheet and not (sheet.exists() and sheet.stat().st_mtime >= path.stat().st_mtime):
+            return True
+        if not options.preview:
+            return False
+        about = replace(self.work.made, preview=True)
+        return not (preview.exists() and is_as_told(preview, about, options.metadata))
+
+
 def _render_all(
-    pipeline: "Pipeline", jobs: list[Job], folder: Path, console: Console, as_json: bool, skip_existing: bool
+    videos: Sequence[_Video], together: int, folder: Path, pipeline: "Pipeline", console: Console, as_json: bool
 ) -> int:
-    """Render the jobs whose videos are missing; returns how many failed."""
-    made = [job.path.exists() and (skip_existing or _is_made(pipeline, job)) for job in jobs]
-    done = [there and (skip_existing or not _lacks(pipeline, job)) for job, there in zip(jobs, made, strict=True)]
-    missing = len(jobs) - sum(done)
+    """Render the videos that are missing; returns how many failed."""
+    missing = [video for video in videos if not video.done]
     if missing:
-        prompts = [shot.prompt for job, there in zip(jobs, done, strict=True) if not there for shot in job.shots]
-        pipeline.check(any(job.options.use_ar for job in jobs))
+        pipeline.check(any(video.job.options.use_ar for video in videos))
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be the folder of the results: {error.strerror}.") from error
-        pipeline.encode_prompts(prompts)
-    failed = number = 0
-    for job, there, known in zip(jobs, done, made, strict=True):
-        if not there and not known and job.path.exists():  # by another process that works here
-            known = _is_made(pipeline, job)
-            there = known and not _lacks(pipeline, job)
-        if there:
-            print_result(job.path, {"job": job.where, "skipped": True}, as_json)
-            continue
-        number += 1
-        console.begin(f"Job {number} of {missing}: ")
-        about = {"job": job.where, "path": str(job.path)}
-        try:
-            if job.path.exists() and not (known or job.options.overwrite):
-                raise InputError(f"{job.path} exists already and was made otherwise; give --overwrite to replace it.")
-            result = render_video(pipeline, job.shots, job.path, job.options, console, again=known)
-        except Exception as error:
-            if not known and job.path.exists() and _is_made(pipeline, job):  # another process was faster
-                print_result(job.path, {"job": job.where, "skipped": True}, as_json)
-                continue
-            failed += 1
-            known = isinstance(error, ArlonError)
-            reason = str(error) if known else f"Unexpected {type(error).__name__}: {error}"
-            console.warn(f"{job.where} failed: {reason}")
-            _record(folder, about | {"status": "failed", "error": reason})
-        else:
-            _record(folder, about | {"status": "done"} | result)
-            print_result(job.path, {"job": job.where} | result, as_json)
+        pipeline.encode_prompts([shot.prompt for video in missing for shot in video.job.shots])
+    failed = 0
+    for first in range(0, len(videos), together):  # by their places in the batch, whatever is missing
+        group = videos[first : first + together]
+        _render_ahead([video for video in group if not video.done], missing, pipeline, console)
+        for video in group:
+            failed += not _render(video, missing, folder, console, as_json)
     return failed
 
 
-def _is_made(pipeline: "Pipeline", job: Job) -> bool:
-    """Whether the file that is there is what the job would make, as far as it tells."""
+def _render_ahead(videos: Sequence[_Video], missing: Sequence[_Video], pipeline: "Pipeline", console: Console) -> None:
+    """Render the latents of videos together; whatever stands against it is for each of them to tell."""
+    works = []
+    for video in videos:
+        with suppress(ArlonError):
+            works.append(video.ready())
+    if len(works) < 2:
+        return
+    first = missing.index(videos[0]) + 1
+    console.begin(f"Jobs {first} to {first + len(videos) - 1} of {len(missing)}: ")
     try:
-        return is_as_told(job.path, work_of(pipeline, job.shots, job.options).made, job.options.metadata)
-    except InputError:  # the job's own to report
-        return False
+        pipeline.render_ahead([(work.shots, work.settings, work.reference) for work in works])
+    except Exception as error:
+        console.warn(f"rendering together failed, and goes on one by one: {error}")
 
 
-def _lacks(pipeline: "Pipeline", job: Job) -> bool:
-    """Whether a sheet or a preview that the job is to make beside its video is missing, or of another one."""
-    sheet, preview = sheet_of(job.path), preview_of(job.path)
-    if job.options.sheet and not (sheet.exists() and sheet.stat().st_mtime >= job.path.stat().st_mtime):
-        return True
-    if not job.options.preview:
-        return False
-    about = replace(work_of(pipeline, job.shots, job.options).made, preview=True)
-    return not (preview.exists() and is_as_told(preview, about, job.options.metadata))
+def _render(video: _Video, missing: Sequence[_Video], folder: Path, console: Console, as_json: bool) -> bool:
+    """Render a video where it is missing, and print and record what became of it; returns whether it is there."""
+    job = video.job
+    if not video.made:
+        video.look()  # for what another process that works here has made
+    made = video.made
+    if not video.done:
+        console.begin(f"Job {missing.index(video) + 1} of {len(missing)}: ")
+        about = {"job": job.where, "path": str(job.path)}
+        try:
+            result = render_video(video.pipeline, video.ready(), job.path, job.options, console, again=made)
+        except Exception as error:
+            video.look()
+            if made or not video.made:
+                reason = str(error) if isinstance(error, ArlonError) else f"Unexpected {type(error).__name__}: {error}"
+                console.warn(f"{job.where} failed: {reason}")
+                _record(folder, about | {"status": "failed", "error": reason})
+                return False
+        else:
+            _record(folder, about | {"status": "done"} | result)
+            print_result(job.path, {"job": job.where} | result, as_json)
+            return True
+    print_result(job.path, {"job": job.where, "skipped": True}, as_json)
+    return True
 
 
 def _record(folder: Path, result: dict[str, Any]) -> None:
@@ -209,143 +231,3 @@ def _record(folder: Path, result: dict[str, Any]) -> None:
             file.write(b"\n" * cut_short + line.encode(errors="backslashreplace"))
     except OSError as error:
         raise ArlonError(f"Could not write {path}: {error.strerror}.") from error
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Makes jobs of a batch's source, with the command line's options for what jobs leave out."""
-
-    context: typer.Context
-    folder: Path
-    common: RenderOptions
-    frames: int | None
-    seconds: float | None
-    fps: int
-
-    def read(self, source: Path) -> list[Job]:
-        """All jobs. Raises InputError that names the line of what is wrong, or two jobs of one name."""
-        jobs = list(self._jobs(source))
-        if not jobs:
-            raise InputError(f"{source} holds no jobs.")
-        seen: dict[Path, str] = {}
-        for job in jobs:
-            if job.path in seen:
-                raise InputError(f"{job.where} and {seen[job.path]} would both be {job.path.name}; change a seed.")
-            seen[job.path] = job.where
-        return jobs
-
-    def _jobs(self, source: Path) -> Iterator[Job]:
-        if source.is_dir():
-            for file in sorted(path for path in source.iterdir() if path.suffix.lower() in _STORYBOARDS):
-                yield self._storyboard(file)
-        elif source.suffix.lower() in _STORYBOARDS:
-            yield self._storyboard(source)
-        elif source.suffix.lower() in (".txt", ".jsonl"):
-            parse = _parse_line if source.suffix.lower() == ".jsonl" else lambda line: {"prompt": line}
-            for number, line in _lines(source):
-                where = f"{source}, line {number}"
-                try:
-                    yield self._prompt(where, parse(line))
-                except InputError as error:
-                    raise InputError(f"{where}: {error}") from error
-        else:
-            raise InputError(f"{source} is neither .txt, .jsonl, a storyboard (.yaml) nor a folder of storyboards.")
-
-    def _prompt(self, where: str, values: dict[str, Any]) -> Job:
-        """The job of a line, from the options of `generate` that it gives."""
-        common = self.common
-        frames, seconds = values.get("frames"), values.get("seconds")
-        if frames is None and seconds is None:
-            frames, seconds = self.frames, self.seconds
-        chosen = replace(
-            common,
-            seed=values.get("seed", common.seed),
-            steps=values.get("steps", common.steps),
-            guidance=values.get("guidance", common.guidance),
-            reuse=values.get("reuse", common.reuse),
-            use_ar=not values.get("no_ar", not common.use_ar),
-            redo=tuple(values.get("redo", ())),
-            preview=values.get("preview", common.preview),
-            sheet=values.get("sheet", common.sheet),
-            metadata=not values.get("no_metadata", not common.metadata),
-            codes=_existing(values.get("codes")),
-            image=_existing(values.get("image")),
-        )
-        options.check_sampling(chosen.seed, chosen.steps, chosen.guidance, chosen.reuse, dashes="")
-        options.check_modes(not chosen.use_ar, chosen.preview, chosen.codes)
-        shots = tuple(prompt_shots(values["prompt"], frames, seconds, self.fps, chosen.codes))
-        name = values.get("output", options.default_name(shots[0].prompt, chosen.seed))
-        if not _is_name(name):
-            raise InputError(f"output is {name[:60]!r}, which is no name of an .mp4 in the folder of the results.")
-        return Job(where, shots, self.folder / name, chosen)
-
-    def _storyboard(self, file: Path) -> Job:
-        from arlon_cli.pipeline.storyboard import read_storyboard
-
-        board = read_storyboard(file, self.fps)
-        chosen = replace(
-            self.common,
-            seed=options.flag_or_file(self.context, "seed", board.seed) or 0,
-            steps=options.flag_or_file(self.context, "steps", board.num_steps),
-            guidance=options.flag_or_file(self.context, "guidance", board.guidance_scale),
-        )
-        name = options.default_name(board.title or file.stem, chosen.seed)
-        return Job(str(file), board.shots, self.folder / name, chosen)
-
-
-def _is_name(name: str) -> bool:
-    """Whether a name from a file is one of an .mp4 in a folder."""
-    plain = Path(name).name == name and name.isprintable() and Path(name).suffix.lower() == ".mp4"
-    return plain and len(os.fsencode(name)) <= 200
-
-
-def _lines(source: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that are neither empty nor a comment (#). Raises InputError."""
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"Could not read {source}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source} is no text: it is no UTF-8.") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line.strip()
-
-
-def _existing(name: str | None) -> Path | None:
-    """The file of that name, seen from here as on the command line. Raises InputError where there is none."""
-    if name is None:
-        return None
-    path = options.expanded(Path(name))
-    if "\0" in name or not path.is_file():
-        raise InputError(f"There is no file {name!r}.")
-    return path
-
-
-def _parse_line(line: str) -> dict[str, Any]:
-    """The options in a line of a .jsonl. Raises InputError that names the field."""
-    try:
-        values = json.loads(line, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
-        raise InputError("it is not valid JSON.") from error
-    if not isinstance(values, dict):
-        raise InputError("it is no object with a prompt.")
-    for name, value in values.items():
-        if name not in _FIELDS:
-            raise InputError(f"unknown field {name!r}; known are {', '.join(_FIELDS)}.")
-        types, kind = _FIELDS[name]
-        whole = name != "redo" or (isinstance(value, list) and all(type(number) is int for number in value))
-        if type(value) not in types or not whole:
-            raise InputError(f"{name} is {json.dumps(value)[:40]}, which is not {kind}.")
-    if "prompt" not in values:
-        raise InputError("there is no prompt.")
-    return values
-
-
-def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in values:
-            raise InputError(f"{name} is given twice.")
-        values[name] = value
-    return values

@@ -68,7 +68,7 @@ def render(checkpoint_folder: Path, shots: Sequence[Shot], path: Path, options: 
             if run.dry_run:
                 result = plan_video(pipeline, shots, options)
             else:
-                result = render_video(pipeline, shots, path, options, console)
+                result = render_video(pipeline, work_of(pipeline, shots, options), path, options, console)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "Interrupted. The same command goes on where it stopped: finished segments are kept."
@@ -116,7 +116,7 @@ def work_of(pipeline: "Pipeline", shots: Sequence[Shot], options: RenderOptions)
 
 def render_video(
     pipeline: "Pipeline",
-    shots: Sequence[Shot],
+    work: Work,
     path: Path,
     options: RenderOptions,
     console: Console,
@@ -133,17 +133,16 @@ def render_video(
 
     start = time.monotonic()
     config = pipeline.config
-    work = work_of(pipeline, shots, options)
     sheet_path = _sheet_path(path, options) if options.sheet else None
     preview = _write_preview(pipeline, work, path, options) if options.preview else None
     comment = work.made.to_json() if options.metadata else ""
-    sheet = ContactSheet(sum(shot.num_frames for shot in shots))
+    sheet = ContactSheet(work.made.num_frames)
     started, before = time.monotonic(), console.rendered
     overwrite = options.overwrite or again
     with VideoWriter(
         path, width=config.width, height=config.height, fps=config.fps, comment=comment, overwrite=overwrite
     ) as writer:
-        for frames in pipeline.frames(shots, work.settings, work.reference):
+        for frames in pipeline.frames(work.shots, work.settings, work.reference):
             writer.write(frames)
             sheet.add(frames)
     if rendered := console.rendered - before:

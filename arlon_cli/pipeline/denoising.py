@@ -1,6 +1,7 @@
-"""The steps of a segment: from noise and F to latents."""
+"""The steps of segments: from noise and F to latents."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,32 +14,41 @@ from arlon_cli.sampling.rectified_flow import NUM_TIMESTEPS, Network, RectifiedF
 from arlon_cli.sampling.reuse import Reuse
 
 
-def denoise(
-    dit: STDiT3,
-    config: ModelConfig,
-    job: Job,
-    text: tuple[Tensor, Tensor],
-    condition: Tensor | None,
-    given: Tensor | None,
-) -> Iterator[Tensor]:
-    """The latents (1, C, T, H, W) of the whole segment after each step, on the DiT's device.
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A segment to denoise, under text features (L, C) and their mask (L,), from F (1, C, T, H, W) where there is one.
 
-    `text` is features (L, C) and mask (L,), `condition` is F (1, C, T, H, W). The overlap is the last of `given`, at
-    least as many latents, and stays as it is.
+    Its overlap is the last of `given` (1, C, T, H, W), at least as many latents, and stays as it is.
     """
-    segment, device = job.segment, dit.unconditional_text.device
-    length = segment.end - segment.start
-    draw_noise = rescheduled_noise if job.reschedule_noise else segment_noise
-    noise = draw_noise(config, job.noise_seed, segment.index)[:, :, :length].to(device)
+
+    job: Job
+    text: tuple[Tensor, Tensor]
+    condition: Tensor | None
+    given: Tensor | None
+
+
+def denoise(dit: STDiT3, config: ModelConfig, requests: Sequence[Request]) -> Iterator[Tensor]:
+    """The latents (N, C, T, H, W) of N whole segments after each step, on the DiT's device.
+
+    A pass of the DiT is over all of them; `pass_of` says of which jobs that can be.
+    """
+    job, device = requests[0].job, dit.unconditional_text.device
+    length = job.segment.end - job.segment.start
+    noise = torch.cat([_noise(config, request.job)[:, :, :length] for request in requests]).to(device)
+    condition = None
+    if requests[0].condition is not None:
+        condition = torch.cat([request.condition for request in requests if request.condition is not None])
     start = NUM_TIMESTEPS if condition is None else config.sampling.start_timestep
     flow = RectifiedFlow()
     if config.sampling.timestep_transform:
         flow = RectifiedFlow.for_video(config.height, config.width, config.video_vae.chunk.frames(length))
     z = flow.initial(noise, condition, start).contiguous()  # to compilers, all segments look alike
-    if given is not None and segment.overlap:
-        z = torch.cat([given[:, :, given.shape[2] - segment.overlap :].to(z), z[:, :, segment.overlap :]], dim=2)
-    x_mask = (torch.arange(length, device=device) >= segment.overlap)[None]
-    network = _network(dit, config, text, condition, job.guidance_scale)
+    overlaps = torch.tensor([request.job.segment.overlap for request in requests], device=device)
+    for row, request in zip(z, requests, strict=True):
+        if (overlap := request.job.segment.overlap) and request.given is not None:
+            row[:, :overlap] = request.given[0, :, request.given.shape[2] - overlap :]
+    x_mask = torch.arange(length, device=device) >= overlaps[:, None]
+    network = _network(dit, config, [request.text for request in requests], condition, job.guidance_scale)
     return flow.sample(
         Reuse(network, job.reuse) if job.reuse else network,
         z,
@@ -48,21 +58,36 @@ def denoise(
     )
 
 
+def pass_of(job: Job) -> Hashable:
+    """Segments of jobs that have this in common can share passes, if all have codes or none has.
+
+    When velocities are reused hangs on all that is in a pass: segments that do so are denoised alone.
+    """
+    length = job.segment.end - job.segment.start
+    return length, job.num_steps, job.guidance_scale, job.latents_key if job.reuse else None
+
+
 def _network(
     dit: STDiT3,
     config: ModelConfig,
-    text: tuple[Tensor, Tensor],
+    texts: Sequence[tuple[Tensor, Tensor]],
     condition: Tensor | None,
     guidance_scale: float,
 ) -> Network:
     """The DiT as a function of (x_t, timestep, x_mask); with guidance, its second half sees no prompt."""
-    unconditional = dit.unconditional_text[None]
-    features, mask = text[0][None].to(unconditional), text[1][None].to(unconditional.device)
+    unconditional = dit.unconditional_text
+    features = torch.stack([features.to(unconditional) for features, _ in texts])
+    mask = torch.stack([mask.to(unconditional.device) for _, mask in texts])
     if guidance_scale != 1.0:
-        features = torch.cat([features, unconditional])
+        features = torch.cat([features, unconditional.expand_as(features)])
         mask = torch.cat([mask, mask])  # as in training
         condition = None if condition is None else torch.cat([condition, condition])
     return as_network(dit, features, mask, condition, fps=config.fps, height=config.height, width=config.width)
+
+
+def _noise(config: ModelConfig, job: Job) -> Tensor:
+    draw = rescheduled_noise if job.reschedule_noise else segment_noise
+    return draw(config, job.noise_seed, job.segment.index)
 
 
 def segment_noise(config: ModelConfig, seed: int, index: int) -> Tensor:

@@ -1,10 +1,17 @@
 """The parts of a model at work: loaded when they are first needed, and with `offload` resting off the device."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from arlon_cli.models.ar_transformer import ARTransformer
+from arlon_cli.models.draft_ranker import DraftRanker
+from arlon_cli.models.latent_vqvae import LatentVQVAE
+from arlon_cli.models.opensora_vae import OpenSoraVAE
+from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint
 
 _RESTING = ("ar", "dit", "video_vae")  # the others are small, or not kept
@@ -45,6 +52,26 @@ class Parts:
             for tensor, at_rest in self._resting[name]:
                 tensor.data = at_rest.to(self.device)
         return self._loaded[name]
+
+    @property
+    def ar(self) -> ARTransformer:
+        return cast(ARTransformer, self.use("ar"))
+
+    @property
+    def ranker(self) -> DraftRanker:
+        return cast(DraftRanker, self.use("ranker"))
+
+    @property
+    def latent_vqvae(self) -> LatentVQVAE:
+        return cast(LatentVQVAE, self.use("latent_vqvae"))
+
+    @property
+    def dit(self) -> STDiT3:
+        return cast(STDiT3, self.use("dit"))
+
+    @property
+    def video_vae(self) -> VideoVAE | OpenSoraVAE:
+        return cast(VideoVAE | OpenSoraVAE, self.use("video_vae"))
 
     def use_once(self, name: str) -> nn.Module:
         """A part on the device that is gone when the caller lets go of it."""

@@ -11,25 +11,16 @@ from torch import Tensor, nn
 
 from arlon_cli import __version__
 from arlon_cli.config import DECODED_LATENTS, ModelConfig, PublishedT5Config
-from arlon_cli.errors import ArlonError, InputError
-from arlon_cli.models.ar_transformer import ARTransformer
-from arlon_cli.models.device import finish_work
-from arlon_cli.models.draft_ranker import DraftRanker
-from arlon_cli.models.latent_vqvae import LatentVQVAE
-from arlon_cli.models.opensora_vae import OpenSoraVAE
-from arlon_cli.models.stdit import STDiT3
+from arlon_cli.errors import InputError
 from arlon_cli.models.text_encoder import TextEncoder
-from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.pipeline.compiling import compile_method
-from arlon_cli.pipeline.denoising import denoise
-from arlon_cli.pipeline.drafting import Texts, draft_spans, ranking_by
+from arlon_cli.pipeline.drafting import Texts
 from arlon_cli.pipeline.parts import Parts
 from arlon_cli.pipeline.progress import Progress, Run
 from arlon_cli.pipeline.reference import NO_REFERENCE, Reference
+from arlon_cli.pipeline.rendering import Renderer, Scene
 from arlon_cli.pipeline.segments import Job, Settings, derived_seed, plan_jobs
 from arlon_cli.pipeline.shots import Shot, scenes_of
-from arlon_cli.sampling.autoregressive import Ranking
-from arlon_cli.sampling.hold import Hold
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
 from arlon_cli.storage.store import Store, artifact_key
@@ -162,12 +153,9 @@ class Pipeline:
                 scenes.append((number, jobs, first, start, wanted))
         num_segments = sum(len(jobs) - first for _, jobs, first, _, _ in scenes)
         run = Run(self.on_progress, num_segments, passed - first_frame, settings.num_steps)
-        run.report("text")
-        texts = self.encode_prompts([shot.prompt for shot in shots])
+        renderer = self._renderer([shot.prompt for shot in shots], run)
         for number, jobs, first, start, wanted in scenes:
-            scene_reference = NO_REFERENCE if number else reference
-            seed = _scene_seed(settings, number, reference)
-            latents = self.render(jobs, texts, seed, settings, run, scene_reference, first)
+            latents = renderer.latents(self._scene(jobs, number, settings, reference, first))
             yield from run.count(_between(self.decode(latents), wanted.start - start, wanted.stop - start))
 
     def _first_job(self, jobs: Sequence[Job], frame: int) -> int:
@@ -179,7 +167,7 @@ class Pipeline:
         latent = frame // chunk.num_frames * chunk.num_latents
         if latent == 0:
             return 0
-        latent -= self.video_vae.decoder_context
+        latent -= self.parts.video_vae.decoder_context
         for number in reversed(range(len(jobs))):
             segment = jobs[number].segment
             if segment.end <= latent and segment.end % chunk.num_latents == 0:
@@ -198,16 +186,41 @@ class Pipeline:
         self.check(settings.use_ar)
         plan = self.plan(shots, settings, reference)
         run = Run(self.on_progress, sum(map(len, plan)), sum(shot.num_frames for shot in shots), settings.num_steps)
-        run.report("text")
-        texts = self.encode_prompts([shot.prompt for shot in shots])
-        for number, (scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
-            seed = _scene_seed(settings, number, reference)
-            codes = self._first_codes(NO_REFERENCE if number else reference)
+        renderer = self._renderer([shot.prompt for shot in shots], run)
+        for number, (shots_of_scene, jobs) in enumerate(zip(scenes_of(shots), plan, strict=True)):
+            scene = self._scene(jobs, number, settings, reference)
             for job in jobs:
                 run.segment += 1
-                codes = torch.cat([codes, self.codes(job, codes, texts, seed, run)])
-            frames = self.decode_codes(codes, sum(shot.num_frames for shot in scene))
+                scene.codes = renderer.codes(job, scene.codes, scene.seed)
+            frames = self.decode_codes(scene.codes, sum(shot.num_frames for shot in shots_of_scene))
             yield from run.count(frames, "preview")
+
+    def render_ahead(self, videos: Sequence[tuple[Sequence[Shot], Settings, Reference]]) -> None:
+        """Put the latents of several videos into the store, where `frames` finds them.
+
+        A pass of the DiT is over a segment of each, as far as memory allows and the segments are alike; on devices that
+        one leaves idle, it takes hardly longer.
+        """
+        planned = []
+        for shots, settings, reference in videos:
+            self.check(settings.use_ar)
+            plan = self.plan(shots, settings, reference)
+            planned.append([self._scene(jobs, number, settings, reference) for number, jobs in enumerate(plan)])
+        num_segments = sum(len(scene.jobs) for scenes in planned for scene in scenes)
+        all_shots = [shot for shots, _, _ in videos for shot in shots]
+        run = Run(self.on_progress, num_segments, sum(shot.num_frames for shot in all_shots), num_steps=0)
+        self._renderer([shot.prompt for shot in all_shots], run).fill_store(planned)
+
+    def _renderer(self, prompts: Sequence[str], run: Run) -> Renderer:
+        run.report("text")
+        return Renderer(self.parts, self.store, self.config, self.encode_prompts(prompts), run)
+
+    def _scene(
+        self, jobs: Sequence[Job], number: int, settings: Settings, reference: Reference, first: int = 0
+    ) -> Scene:
+        """A scene of a video, by its number; what is given is the first one's."""
+        seed = _scene_seed(settings, number, reference)
+        return Scene(self.config, jobs, seed, settings.use_ar, NO_REFERENCE if number else reference, first)
 
     def encode_prompts(self, prompts: Iterable[str]) -> Texts:
         """Text features of the prompts and of the null prompt, on the CPU; warns of words that the model never saw.
@@ -241,100 +254,13 @@ class Pipeline:
             kind="text", model=self.checkpoint.part_digest("text_encoder"), dtype=str(self.dtype), prompt=prompt
         )
 
-    def render(
-        self,
-        jobs: Sequence[Job],
-        texts: Texts,
-        seed: int,
-        settings: Settings,
-        run: Run,
-        reference: Reference = NO_REFERENCE,
-        first: int = 0,
-    ) -> Iterator[Tensor]:
-        """The new latents (1, C, T, H, W) of each segment of a scene, from the store or rendered now.
-
-        What is given comes first. With `first`, jobs before it are left out; those that it needs are in the store.
-        """
-        codes = self._first_codes(reference)
-        behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
-        recent: Tensor | None = None  # the latest latents, as many as a segment may overlap
-        if reference.latents is not None and first == 0:
-            recent = reference.latents
-            yield recent
-        for job in jobs[first:]:
-            run.segment += 1
-            behind.append(job)
-            stored = self.store.read("latents", job.latents_key)
-            if stored is not None:
-                run.report("stored")
-                new = stored["latents"]
-            else:
-                condition = None
-                if settings.use_ar:
-                    for earlier in behind:
-                        codes = torch.cat([codes, self.codes(earlier, codes, texts, seed, run)])
-                    behind.clear()
-                    with torch.inference_mode():
-                        condition = self.latent_vqvae.decode_between(
-                            codes[None].to(self.device), job.segment.start, job.segment.end
-                        ).float()
-                new = self.denoise(job, texts, condition, recent, run)
-            recent = new if recent is None else torch.cat([recent, new], dim=2)
-            recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :].contiguous()
-            if stored is None:
-                short = new.shape[2] < recent.shape[2]  # to go on from by itself
-                self.store.write("latents", job.latents_key, {"latents": new} | ({"recent": recent} if short else {}))
-            run.report("decode")
-            yield new
-
-    def _first_codes(self, reference: Reference) -> Tensor:
-        """The codes (n, h, w) that a scene starts with; n is 0 where none are given."""
-        if reference.codes is not None:
-            return reference.codes
-        return torch.empty(0, self.config.ar.code_height, self.config.ar.code_width, dtype=torch.long)
-
-    def codes(self, job: Job, past: Tensor, texts: Texts, seed: int, run: Run) -> Tensor:
-        """The codes (n, h, w) that the job adds to its scene's `past`, from the store or drafted now."""
-        if not job.spans:
-            return past[:0]
-        stored = self.store.read("codes", job.codes_key)
-        if stored is None:
-            run.report("draft")
-            ranking = self._ranking()  # before the larger part, which would rest then
-            hold = Hold(self.latent_vqvae.codebook.float(), self.config.sampling.ar_hold)
-            drafted = draft_spans(self.ar, texts, job.spans, past, seed, self.config.sampling, ranking, hold)
-            stored = {"codes": drafted.to(torch.int32)}
-            self.store.write("codes", job.codes_key, stored)
-        return stored["codes"].long()
-
-    def denoise(self, job: Job, texts: Texts, condition: Tensor | None, given: Tensor | None, run: Run) -> Tensor:
-        """New latents (1, C, T, H, W) of a segment, on the CPU, from noise, F, and as its first the last of `given`."""
-        overlap = job.segment.overlap
-        if overlap and (given is None or given.shape[2] < overlap):
-            raise ArlonError(f"The store lost what segment {job.segment.index + 1} goes on from; start again.")
-        dit = self.dit  # on the device before the stage begins
-        run.num_steps = job.num_steps
-        run.report("denoise")
-        with torch.inference_mode():
-            steps = denoise(dit, self.config, job, texts[job.prompt], condition, given)
-            for step, x_t in enumerate(steps, start=1):
-                z = x_t
-                finish_work(self.device)  # or it would be told of steps that are still to be made
-                run.report("denoise", step)
-        new = z[:, :, overlap:].float().cpu().contiguous()  # as from the store: bfloat16 rounds by the strides
-        if not bool(torch.isfinite(new).all()):
-            raise ArlonError(
-                f"Segment {job.segment.index + 1} came out as not a number; try --dtype float32 or a lower --guidance."
-            )
-        return new
-
     def encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Latents (1, C, T, H, W) of consecutive frames (H, W, 3) uint8, in chunks; on the CPU, in single precision.
 
         The last frame is repeated where it takes more for a whole latent.
         """
         pixels = self.parts.feed("video_vae", self._pixels(frames))
-        for latents in self.video_vae.encode_stream(pixels):
+        for latents in self.parts.video_vae.encode_stream(pixels):
             yield latents.float().cpu()
 
     def encode_codes(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
@@ -353,13 +279,13 @@ class Pipeline:
             yield from repeat(frame, -num_frames % self.config.video_vae.chunk.num_frames)
 
         latents = (chunk.to(self.device, self.dtype) for chunk in self.encode(counted()))
-        codes = torch.cat([codes[0].cpu() for codes in self.latent_vqvae.encode_stream(latents)])
+        codes = torch.cat([codes[0].cpu() for codes in self.parts.latent_vqvae.encode_stream(latents)])
         return codes, num_frames
 
     def decode_codes(self, codes: Tensor, num_frames: int) -> Iterator[np.ndarray]:
         """The coarse frames that codes (t, h, w) alone stand for, the first `num_frames`, as `decode` yields them."""
         self.checkpoint.check("video_vae", "latent_vqvae")
-        conditions = self.latent_vqvae.decode_stream(codes[None].to(self.device))
+        conditions = self.parts.latent_vqvae.decode_stream(codes[None].to(self.device))
         yield from _between(self.decode(conditions), 0, num_frames)
 
     def reference_of(self, frames: Iterable[np.ndarray], use_ar: bool) -> Reference:
@@ -372,7 +298,7 @@ class Pipeline:
         if not use_ar:
             return Reference(latents)
         with torch.inference_mode():
-            codes = self.latent_vqvae.encode(latents.to(self.device, self.dtype))[0].cpu()
+            codes = self.parts.latent_vqvae.encode(latents.to(self.device, self.dtype))[0].cpu()
         return Reference(latents, codes)
 
     def _pixels(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
@@ -387,30 +313,9 @@ class Pipeline:
     def decode(self, latents: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames (n, H, W, 3) uint8 of consecutive latents of one scene, in chunks, without seams."""
         chunks = (chunk.to(self.device, self.dtype) for new in latents for chunk in new.split(DECODED_LATENTS, dim=2))
-        for pixels in self.video_vae.decode_stream(self.parts.feed("video_vae", chunks)):
+        for pixels in self.parts.video_vae.decode_stream(self.parts.feed("video_vae", chunks)):
             frames = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, T, H, W)
             yield frames.permute(1, 2, 3, 0).cpu().numpy()
-
-    def _ranking(self) -> Ranking | None:
-        if self.config.ranker is None:
-            return None
-        return ranking_by(cast(DraftRanker, self.parts.use("ranker")), self.latent_vqvae)
-
-    @property
-    def ar(self) -> ARTransformer:
-        return cast(ARTransformer, self.parts.use("ar"))
-
-    @property
-    def latent_vqvae(self) -> LatentVQVAE:
-        return cast(LatentVQVAE, self.parts.use("latent_vqvae"))
-
-    @property
-    def dit(self) -> STDiT3:
-        return cast(STDiT3, self.parts.use("dit"))
-
-    @property
-    def video_vae(self) -> VideoVAE | OpenSoraVAE:
-        return cast(VideoVAE | OpenSoraVAE, self.parts.use("video_vae"))
 
 
 def _between(chunks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arlon_cli.cli.app import run
-from arlon_cli.cli.batch import _parse_line
+from arlon_cli.cli.jobs import _parse_line
 from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.rendering import Renderer
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.video import probe, read_metadata
 
@@ -69,17 +70,17 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(
     tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "hills.txt").write_text("a red hill\na blue hill\nsnow\n")
-    denoise = Pipeline.denoise
+    denoise = Renderer.denoise
 
-    def fail(self, job, *rest):  # type: ignore[no-untyped-def]
-        if job.prompt == "a blue hill":
+    def fail(self, requests):  # type: ignore[no-untyped-def]
+        if requests[0].job.prompt == "a blue hill":
             raise ArlonError("No blue.")
-        if job.prompt == "snow":
+        if requests[0].job.prompt == "snow":
             raise ZeroDivisionError("melted")
-        return denoise(self, job, *rest)
+        return denoise(self, requests)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "denoise", fail)
+        patch.setattr(Renderer, "denoise", fail)
         assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "-o", "out") == 1
     out, err = capsys.readouterr()
     assert out == "out/a-red-hill-0.mp4\n"
@@ -97,6 +98,52 @@ def test_a_failure_is_recorded_and_the_rest_goes_on(
     lines = (here / "out" / "results.jsonl").read_text().splitlines()
     assert lines[3] == '{"cut sh'
     assert [json.loads(line)["status"] for line in lines[4:]] == ["done", "done"]
+
+
+def test_jobs_that_are_denoised_together(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "hills.jsonl").write_text(
+        "\n".join(
+            json.dumps({"prompt": prompt, "frames": 20} | more)
+            for prompt, more in (("a red hill", {}), ("a blue hill", {}), ("snow", {"codes": "none.safetensors"}))
+        )
+    )
+    (here / "none.safetensors").write_text("no codes")
+    widths: list[int] = []
+    denoise = Renderer.denoise
+
+    def record(self, requests):  # type: ignore[no-untyped-def]
+        widths.append(len(requests))
+        return denoise(self, requests)
+
+    monkeypatch.setattr(Renderer, "denoise", record)
+    arguments = ("hills.jsonl", "--together", "3", "-o", "out")
+    assert run(["batch", *arguments, "--model", str(tiny_checkpoint), "--device", "cpu"]) == 1
+    assert set(widths) == {2}
+    assert "Jobs 1 to 3 of 3: Segment 2 of" in capsys.readouterr().err
+    assert [(r["status"], "none.safetensors" in r.get("error", "")) for r in results(here / "out")] == [
+        ("done", False),
+        ("done", False),
+        ("failed", True),
+    ]
+    assert probe(here / "out" / "a-blue-hill-0.mp4").num_frames == 20
+
+
+def test_what_fails_together_is_made_alone(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "hills.txt").write_text("a red hill\na blue hill\nsnow\n")
+    denoise = Renderer.denoise
+
+    def fail(self, requests):  # type: ignore[no-untyped-def]
+        if len(requests) > 1:
+            raise RuntimeError("too many")
+        return denoise(self, requests)
+
+    monkeypatch.setattr(Renderer, "denoise", fail)
+    assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "--together", "2", "-o", "out") == 0
+    assert [r["status"] for r in results(here / "out")] == ["done"] * 3
 
 
 def test_models_are_loaded_once(tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,15 +240,15 @@ def test_an_interrupted_batch_goes_on(
     tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "hills.txt").write_text("a red hill\na blue hill\n")
-    denoise = Pipeline.denoise
+    denoise = Renderer.denoise
 
-    def stop(self, job, *rest):  # type: ignore[no-untyped-def]
-        if job.prompt == "a blue hill":
+    def stop(self, requests):  # type: ignore[no-untyped-def]
+        if requests[0].job.prompt == "a blue hill":
             raise KeyboardInterrupt
-        return denoise(self, job, *rest)
+        return denoise(self, requests)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "denoise", stop)
+        patch.setattr(Renderer, "denoise", stop)
         assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "-o", "out") == 130
     assert capsys.readouterr().err.count("\n") == 1
     assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "-o", "out") == 0

@@ -12,6 +12,7 @@ from arlon_cli.cli.app import run
 from arlon_cli.cli.extend import extended_name, result_size
 from arlon_cli.config import ModelConfig
 from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.rendering import Renderer
 from arlon_cli.storage.store import Store
 from arlon_cli.storage.video import VideoInfo, VideoWriter, probe, read_frames, read_metadata
 
@@ -128,13 +129,13 @@ def test_only_what_is_needed_is_read_and_rendered(cli: Cli, here: Path, monkeypa
     made = read_metadata(here / "clip.mp4")
     assert made is not None
     rendered: list[int] = []
-    denoise = Pipeline.denoise
+    denoise = Renderer.denoise
 
-    def record(self, job, *rest):  # type: ignore[no-untyped-def]
-        rendered.append(job.segment.index)
-        return denoise(self, job, *rest)
+    def record(self, requests):  # type: ignore[no-untyped-def]
+        rendered.append(requests[0].job.segment.index)
+        return denoise(self, requests)
 
-    monkeypatch.setattr(Pipeline, "denoise", record)
+    monkeypatch.setattr(Renderer, "denoise", record)
     result = cli.extend("clip.mp4", "--frames", "12", "-o", "one.mp4")
     assert rendered == [7]
     assert result["resumed_segments"] <= 3
@@ -376,7 +377,7 @@ def test_a_failure_leaves_nothing(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "denoise", stop)
+    monkeypatch.setattr(Renderer, "denoise", stop)
     assert run(["extend", "clip.mp4", "--frames", "20", "-q", *cli.model]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["clip.mp4"]

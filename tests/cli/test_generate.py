@@ -13,6 +13,7 @@ from PIL import Image
 from arlon_cli.cli.app import run
 from arlon_cli.cli.info import remake_command
 from arlon_cli.pipeline.pipeline import Pipeline
+from arlon_cli.pipeline.rendering import Renderer
 from arlon_cli.presets import DIORAMA
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.storage.metadata import ShotRecord, VideoMetadata
@@ -59,15 +60,15 @@ def test_an_interrupted_run_goes_on_to_the_same_file(
     monkeypatch.setenv("ARLON_CACHE_DIR", str(here / "other"))
     assert generate(tiny_checkpoint, "--frames", "50", "-o", "whole.mp4") == 0
     monkeypatch.setenv("ARLON_CACHE_DIR", str(here / "cache"))
-    denoise = Pipeline.denoise
+    denoise = Renderer.denoise
 
-    def stop(self, job, *rest):  # type: ignore[no-untyped-def]
-        if job.segment.index == 2:
+    def stop(self, requests):  # type: ignore[no-untyped-def]
+        if requests[0].job.segment.index == 2:
             raise KeyboardInterrupt
-        return denoise(self, job, *rest)
+        return denoise(self, requests)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "denoise", stop)
+        patch.setattr(Renderer, "denoise", stop)
         capsys.readouterr()
         assert generate(tiny_checkpoint, "--frames", "50", "-o", "clip.mp4", "-q") == 130
         out, err = capsys.readouterr()
@@ -322,7 +323,7 @@ def test_a_preview_comes_first_and_stays_when_the_run_is_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "denoise", stop)
+        patch.setattr(Renderer, "denoise", stop)
         assert generate(tiny_checkpoint, "--frames", "30", "--preview", "-o", "clip.mp4") == 130
     assert [path.name for path in here.iterdir()] == ["clip-preview.mp4"]
     assert run(["info", "clip-preview.mp4"]) == 0

@@ -72,10 +72,14 @@ def test_both_are_timed(tiny_config: ModelConfig, tiny_modules: dict[str, nn.Mod
     both = compare_denoising(dit, tiny_config, CPU, torch.bfloat16, repeats=2)
     compiled: list[nn.Module] = []
     third = compare_denoising(dit, tiny_config, CPU, torch.bfloat16, 2, compiled.append)
-    assert third[-1].name == "DiT, a step in bfloat16, compiled"
+    assert third[2].name == "DiT, a step in bfloat16, compiled"
     assert all(network is not dit and next(network.parameters()).dtype == torch.bfloat16 for network in compiled)
-    assert [found.name for found in single] == ["DiT, a step in float32"]
-    assert [found.name for found in both] == ["DiT, a step in float32", "DiT, a step in bfloat16"]
+    assert [found.name for found in single] == ["DiT, a step in float32", "DiT, a step of two segments in float32"]
+    assert [found.name for found in both] == [
+        "DiT, a step in float32",
+        "DiT, a step in bfloat16",
+        "DiT, a step of two segments in bfloat16",
+    ]
     assert dit.unconditional_text.dtype == torch.float32
     for found in (drafting, *single, *both):
         assert 0 < found.seconds.least <= found.seconds.most

@@ -170,16 +170,16 @@ def test_streamed_encoding_equals_whole(pipeline: Pipeline) -> None:
     frames = noise(75)
     latents = torch.cat(list(pipeline.encode(frames)), dim=2)
     filled = torch.from_numpy(np.concatenate([frames, frames[-1:]])).permute(3, 0, 1, 2)[None] / 127.5 - 1
-    whole = pipeline.video_vae.encode(filled)
+    whole = pipeline.parts.video_vae.encode(filled)
     torch.testing.assert_close(latents, whole, rtol=1e-4, atol=1e-4)
-    assert torch.equal(pipeline.encode_codes(frames)[0], pipeline.latent_vqvae.encode(latents)[0])
+    assert torch.equal(pipeline.encode_codes(frames)[0], pipeline.parts.latent_vqvae.encode(latents)[0])
 
 
 def test_streamed_decoding_of_codes_equals_whole(pipeline: Pipeline) -> None:
     codes = torch.randint(16, (41, 2, 2), generator=torch.Generator().manual_seed(0))
     streamed = np.concatenate(list(pipeline.decode_codes(codes, 41 * 8 - 3)))
     assert len(streamed) == 41 * 8 - 3
-    whole = pipeline.video_vae.decode(pipeline.latent_vqvae.decode(codes[None]))[0].permute(1, 2, 3, 0)
+    whole = pipeline.parts.video_vae.decode(pipeline.parts.latent_vqvae.decode(codes[None]))[0].permute(1, 2, 3, 0)
     levels = ((whole + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()[:-3]
     assert np.abs(streamed.astype(int) - levels).max() <= 1
 

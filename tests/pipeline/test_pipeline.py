@@ -11,6 +11,7 @@ from arlon_cli.errors import ArlonError, InputError
 from arlon_cli.pipeline.denoising import rescheduled_noise, segment_noise
 from arlon_cli.pipeline.pipeline import Pipeline
 from arlon_cli.pipeline.progress import Progress
+from arlon_cli.pipeline.rendering import Renderer
 from arlon_cli.pipeline.segments import Settings
 from arlon_cli.pipeline.shots import Shot
 from arlon_cli.pipeline.sizes import at_fps
@@ -202,17 +203,17 @@ def test_a_preview_drafts_and_denoises_nothing(pipeline: Recorded) -> None:
     assert pipeline.segments("draft") == []
 
 
-def test_overlaps_are_handed_on_as_latents(pipeline: Recorded) -> None:
+def test_overlaps_are_handed_on_as_latents(pipeline: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     seen: list[tuple[torch.Tensor | None, torch.Tensor]] = []
-    denoise = pipeline.denoise
+    denoise = Renderer.denoise
 
-    def record(job, texts, condition, given, *rest):  # type: ignore[no-untyped-def]
-        new = denoise(job, texts, condition, given, *rest)
-        seen.append((given, new))
-        return new
+    def record(self, requests):  # type: ignore[no-untyped-def]
+        (new,) = denoise(self, requests)
+        seen.append((requests[0].given, new))
+        return [new]
 
-    pipeline.denoise = record  # type: ignore[method-assign]
+    monkeypatch.setattr(Renderer, "denoise", record)
     pipeline.video(HILL)
     assert seen[0][0] is None
     for (_, before), (given, _) in pairwise(seen):
@@ -229,7 +230,7 @@ def test_unknown_words_are_named_once(pipeline: Recorded) -> None:
 
 
 def test_numbers_that_are_none_are_an_error(pipeline: Recorded) -> None:
-    pipeline.dit.final_layer.linear.bias.fill_(float("nan"))
+    pipeline.parts.dit.final_layer.linear.bias.fill_(float("nan"))
     with pytest.raises(ArlonError, match="Segment 1"):
         pipeline.video(HILL)
     assert not [kind for kind, _, _ in pipeline.store.artifacts() if kind == "latents"]

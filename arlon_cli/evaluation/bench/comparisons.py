@@ -105,7 +105,7 @@ def compare_denoising(
     """One step of a whole segment, beside that of the eager network in single precision, as `dit` is.
 
     Ours is in single precision too; where that is another, in the `dtype` in which it samples; and so, compiled, where
-    something compiles a network.
+    something compiles a network. In that dtype a step of two segments at once, too, beside one after the other.
     """
     kind = str(dtype).removeprefix("torch.")
     networks = {"float32": dit} | ({} if dtype == torch.float32 else {kind: deepcopy(dit).to(dtype)})
@@ -116,7 +116,14 @@ def compare_denoising(
     for step in steps:
         step()
     eager, *ours = time_in_turn(steps, device, repeats)
+    alone = step_of(networks[kind], config, device)
+    both = step_of(networks[kind], config, device, num_segments=2)
+    both()
+    together, in_turn = time_in_turn((both, lambda: (alone(), alone())), device, repeats)
     return [
-        Comparison(f"DiT, a step in {name}", "eager attention, separate projections, in float32", seconds, eager)
-        for name, seconds in zip(networks, ours, strict=True)
+        *(
+            Comparison(f"DiT, a step in {name}", "eager attention, separate projections, in float32", seconds, eager)
+            for name, seconds in zip(networks, ours, strict=True)
+        ),
+        Comparison(f"DiT, a step of two segments in {kind}", "one after the other", together, in_turn),
     ]

@@ -188,12 +188,14 @@ def measure_denoise(
     return _stage("DiT", "ms/step", work, device, count=1, read=weight_bytes(dit), repeats=repeats)
 
 
-def step_of(dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True) -> Callable[[], Tensor]:
-    """One step of a whole segment that goes on from another, ready to be called; the same for every network.
+def step_of(
+    dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True, num_segments: int = 1
+) -> Callable[[], Tensor]:
+    """One step of whole segments that go on from others, ready to be called; the same for every network.
 
     Words fill half the places for them.
     """
-    batch = 1 if config.sampling.guidance_scale == 1.0 else 2
+    batch = num_segments * (1 if config.sampling.guidance_scale == 1.0 else 2)
     shape = (
         batch,
         config.dit.in_channels,
