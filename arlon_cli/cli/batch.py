@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arlon_cli.cli import options
-from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
+from arlon_cli.cli.console import Console, Interrupted, counted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, wanted_config
 from arlon_cli.cli.generate import Frames, Seconds
 from arlon_cli.cli.jobs import Job, Reader
@@ -108,11 +108,11 @@ def batch(
             failed = _render_all(videos, together, folder, pipeline, console, as_json)
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted. The same command goes on where it stopped: what is done is kept.") from error
+    results, number = folder / RESULTS, counted(len(jobs), "job")
     if failed:
-        raise ArlonError(f"{failed} of {len(jobs)} jobs failed; {folder / RESULTS} says why. Run again to retry them.")
+        raise ArlonError(f"{failed} of {number} failed; {results} says why. Run again to retry them.")
     if verbosity >= 0:
-        results = folder / RESULTS
-        print_line(f"{len(jobs)} jobs done{f'; see {results}' if results.exists() else ''}")
+        print_line(f"{number} done{f'; see {results}' if results.exists() else ''}")
 
 
 class _Video:

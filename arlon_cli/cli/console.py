@@ -21,6 +21,11 @@ class Interrupted(Exception):
     """The user stopped the run; the message says how to go on."""
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, as `1 frame` or `2 frames`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def print_result(path: object, values: dict[str, Any], as_json: bool) -> None:
     """The result on stdout: its path alone, or one JSON object."""
     print(json.dumps({"path": str(path)} | values, ensure_ascii=False) if as_json else path, flush=True)
@@ -108,7 +113,7 @@ class Console:
 
     def done(self, message: str) -> None:
         """The end of a video, shown unless quiet."""
-        stored = f", {self.resumed} of {self.segments} segments from the store" if self.resumed else ""
+        stored = f", {self.resumed} of {counted(self.segments, 'segment')} from the store" if self.resumed else ""
         self._say(f"{self.label}{message}{stored}")
 
     def counts(self) -> dict[str, int]:
@@ -146,8 +151,8 @@ class Console:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _state(self, now: "Progress") -> str:
-        frames = f"{now.num_frames}/{now.total_frames} frames"
-        stored = f", {self.resumed} segments from the store" if self.resumed else ""
+        frames = f"{now.num_frames}/{counted(now.total_frames, 'frame')}"
+        stored = f", {counted(self.resumed, 'segment')} from the store" if self.resumed else ""
         start, first_frame = self._since
         if now.num_frames <= first_frame or now.stage == "preview":
             return f"{frames}{stored}"

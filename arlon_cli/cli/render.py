@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arlon_cli.cli.console import Console, Interrupted, print_line, print_result
+from arlon_cli.cli.console import Console, Interrupted, counted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, read_reference
 from arlon_cli.cli.options import file_name
 from arlon_cli.errors import CheckpointError, InputError
@@ -151,7 +151,7 @@ def render_video(
     if sheet_path:
         sheet.write(sheet_path)
     seconds = round(time.monotonic() - start, 2)
-    console.done(f"{path}: {writer.num_frames} frames in {seconds:.1f} s")
+    console.done(f"{path}: {counted(writer.num_frames, 'frame')} in {seconds:.1f} s")
     files = {"preview": preview and str(preview), "sheet": sheet_path and str(sheet_path)}
     return (
         {"num_frames": writer.num_frames}
@@ -279,7 +279,8 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         time_needed = "no such run has been timed here yet"
     else:
         time_needed = f"about {round(estimate) // 60}:{round(estimate) % 60:02d} to render"
-    lines = [f"{plan['num_frames']} frames, {len(segments)} segments, {stored} in the store; {time_needed}"]
+    frames = counted(plan["num_frames"], "frame")
+    lines = [f"{frames}, {counted(len(segments), 'segment')}, {stored} in the store; {time_needed}"]
     lines += [plan["lacks"]] if plan["lacks"] else []
     lines.append(
         f"{_sum_of_segments(plan)}a segment has {plan['segment_frames']} frames, which are {plan['segment_latents']} "
@@ -289,7 +290,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         codes = {None: "no codes to draft", True: "codes in the store", False: "codes to draft"}[
             segment["codes_stored"]
         ]
-        state = "in the store" if segment["stored"] else f"{codes}, {segment['steps']} steps"
+        state = "in the store" if segment["stored"] else f"{codes}, {counted(segment['steps'], 'step')}"
         lines.append(f"segment {number}, from frame {segment['first_frame']}: {state}: {segment['prompt']}")
     return lines
 
