@@ -1,10 +1,10 @@
 """`arlon batch`: many videos, with the models loaded once."""
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from arlon_cli.cli import options
 from arlon_cli.cli.console import Console, Interrupted, counted, print_line, print_result
 from arlon_cli.cli.engine import open_pipeline, wanted_config
 from arlon_cli.cli.generate import Frames, Seconds
-from arlon_cli.cli.jobs import Job, Reader
+from arlon_cli.cli.jobs import BatchJob, BatchReader
 from arlon_cli.cli.render import RenderOptions, Work, is_as_told, preview_of, render_video, sheet_of, work_of
 from arlon_cli.errors import ArlonError, InputError
 
@@ -63,7 +63,8 @@ def batch(
             "--together",
             metavar="N",
             min=1,
-            help="Denoise segments of N jobs at once, as far as memory allows: for GPUs that one leaves idle.",
+            help="Denoise segments of N jobs at once, as far as memory allows: for GPUs that one leaves idle. In "
+            "float32, frames come out a rounding otherwise.",
         ),
     ] = 1,
     no_metadata: options.NoMetadata = False,
@@ -73,7 +74,7 @@ def batch(
 ) -> None:
     """Render many videos. Run again, it does only what is missing; `results.jsonl` records what became of each job.
 
-    A job's own values win over the options given here. The whole file is checked before anything is rendered.
+    A job's own values win over the options given here. Every line is checked before anything is rendered.
     """
     from arlon_cli.storage.weights import find_weights
 
@@ -96,7 +97,7 @@ def batch(
         metadata=not no_metadata,
         overwrite=overwrite,
     )
-    reader = Reader(context, folder, common, frames, seconds, config.fps)
+    reader = BatchReader(context, folder, common, frames, seconds, config.fps)
     jobs = reader.read(source)
     verbosity = verbose - quiet
     try:
@@ -118,30 +119,41 @@ def batch(
 class _Video:
     """A job's video, and whether its file is there, `made`, and nothing is missing beside it, `done`."""
 
-    def __init__(self, pipeline: "Pipeline", job: Job, skip_existing: bool) -> None:
+    def __init__(self, pipeline: "Pipeline", job: BatchJob, skip_existing: bool) -> None:
         self.pipeline, self.job, self.skip_existing = pipeline, job, skip_existing
+        self.seconds = 0.0  # its share of what was rendered ahead
+        self._work: Work | None = None
         self.look()
 
     def look(self) -> None:
         """See what is there now."""
         self.made = self.job.path.exists() and (self.skip_existing or self._is_made())
         self.done = self.made and (self.skip_existing or not self._lacks())
+        if self.done:
+            self._work = None
 
-    def ready(self) -> Work:
-        """What is to be made. Raises InputError where that cannot be, or would replace what was made otherwise."""
+    def work(self) -> Work:
+        """What is to be made, kept until that is done. Raises InputError for codes or a picture that do not serve."""
+        if self._work is None:
+            self._work = work_of(self.pipeline, self.job.shots, self.job.options)
+        return self._work
+
+    def allowed_work(self) -> Work:
+        """As `work`. Raises InputError also where that would replace a file that was made otherwise."""
         if self.job.path.exists() and not (self.made or self.job.options.overwrite):
             raise InputError(f"{self.job.path} exists already and was made otherwise; give --overwrite to replace it.")
-        return self.work
+        return self.work()
 
-    @cached_property
-    def work(self) -> Work:
-        """What is to be made, whatever is there. Raises InputError for codes or a picture that do not serve."""
-        return work_of(self.pipeline, self.job.shots, self.job.options)
+    def render(self, console: Console) -> dict[str, Any]:
+        """Make it, and what is missing beside it; returns what there is to say about it."""
+        work, self._work = self.allowed_work(), None
+        again, path, options = self.made, self.job.path, self.job.options
+        return render_video(self.pipeline, work, path, options, console, again=again, seconds=self.seconds)
 
     def _is_made(self) -> bool:
         """Whether the file that is there is what the job would make, as far as it tells."""
         try:
-            return is_as_told(self.job.path, self.work.made, self.job.options.metadata)
+            return is_as_told(self.job.path, self.work().made, self.job.options.metadata)
         except InputError:  # the job's own to report
             return False
 
@@ -153,7 +165,7 @@ class _Video:
             return True
         if not options.preview:
             return False
-        about = replace(self.work.made, preview=True)
+        about = replace(self.work().made, preview=True)
         return not (preview.exists() and is_as_told(preview, about, options.metadata))
 
 
@@ -179,19 +191,21 @@ def _render_all(
 
 
 def _render_ahead(videos: Sequence[_Video], missing: Sequence[_Video], pipeline: "Pipeline", console: Console) -> None:
-    """Render the latents of videos together; whatever stands against it is for each of them to tell."""
+    """Render the latents of videos together; errors are left for each video's own turn."""
     works = []
-    for video in videos:
-        with suppress(ArlonError):
-            works.append(video.ready())
+    for video in videos if len(videos) > 1 else ():
+        with suppress(Exception):
+            works.append(video.allowed_work())
     if len(works) < 2:
         return
-    first = missing.index(videos[0]) + 1
+    first, start = missing.index(videos[0]) + 1, time.monotonic()
     console.begin(f"Jobs {first} to {first + len(videos) - 1} of {len(missing)}: ")
     try:
         pipeline.render_ahead([(work.shots, work.settings, work.reference) for work in works])
     except Exception as error:
-        console.warn(f"rendering together failed, and goes on one by one: {error}")
+        console.warn(f"Rendering together failed and goes on one by one ({_reason(error)})")
+    for video in videos:
+        video.seconds = (time.monotonic() - start) / len(videos)
 
 
 def _render(video: _Video, missing: Sequence[_Video], folder: Path, console: Console, as_json: bool) -> bool:
@@ -199,18 +213,16 @@ def _render(video: _Video, missing: Sequence[_Video], folder: Path, console: Con
     job = video.job
     if not video.made:
         video.look()  # for what another process that works here has made
-    made = video.made
     if not video.done:
         console.begin(f"Job {missing.index(video) + 1} of {len(missing)}: ")
         about = {"job": job.where, "path": str(job.path)}
         try:
-            result = render_video(video.pipeline, video.ready(), job.path, job.options, console, again=made)
+            result = video.render(console)
         except Exception as error:
             video.look()
-            if made or not video.made:
-                reason = str(error) if isinstance(error, ArlonError) else f"Unexpected {type(error).__name__}: {error}"
-                console.warn(f"{job.where} failed: {reason}")
-                _record(folder, about | {"status": "failed", "error": reason})
+            if not video.done:  # by another process that was faster
+                console.warn(f"{job.where} failed: {_reason(error)}")
+                _record(folder, about | {"status": "failed", "error": _reason(error)})
                 return False
         else:
             _record(folder, about | {"status": "done"} | result)
@@ -218,6 +230,10 @@ def _render(video: _Video, missing: Sequence[_Video], folder: Path, console: Con
             return True
     print_result(job.path, {"job": job.where, "skipped": True}, as_json)
     return True
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ArlonError) else f"Unexpected {type(error).__name__}: {error}"
 
 
 def _record(folder: Path, result: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from arlon_cli.cli import options
 from arlon_cli.cli.generate import prompt_shots
-from arlon_cli.cli.render import RenderOptions
+from arlon_cli.cli.render import RenderOptions, preview_of, sheet_of
 from arlon_cli.errors import InputError
 from arlon_cli.pipeline.shots import Shot
 
@@ -38,7 +38,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """One video of a batch; `where` is where the batch asks for it."""
 
     where: str
@@ -46,9 +46,14 @@ class Job:
     path: Path
     options: RenderOptions
 
+    def files(self) -> list[Path]:
+        """All that it writes."""
+        sheet, preview = self.options.sheet, self.options.preview
+        return [self.path, *[sheet_of(self.path)] * sheet, *[preview_of(self.path)] * preview]
+
 
 @dataclass(frozen=True)
-class Reader:
+class BatchReader:
     """Makes jobs of a batch's source, with the command line's options for what jobs leave out."""
 
     context: typer.Context
@@ -58,19 +63,23 @@ class Reader:
     seconds: float | None
     fps: int
 
-    def read(self, source: Path) -> list[Job]:
-        """All jobs. Raises InputError that names the line of what is wrong, or two jobs of one name."""
+    def read(self, source: Path) -> list[BatchJob]:
+        """All jobs. Raises InputError that names the line of what is wrong, or whose files would replace another's."""
         jobs = list(self._jobs(source))
         if not jobs:
             raise InputError(f"{source} holds no jobs.")
+        pictures = {job.options.image.resolve(): job.where for job in jobs if job.options.image is not None}
         seen: dict[Path, str] = {}
         for job in jobs:
-            if job.path in seen:
-                raise InputError(f"{job.where} and {seen[job.path]} would both be {job.path.name}; change a seed.")
-            seen[job.path] = job.where
+            for path in job.files():
+                if path in seen:
+                    raise InputError(f"{job.where} and {seen[path]} would both write {path.name}; change a seed.")
+                if path.resolve() in pictures:
+                    raise InputError(f"{job.where} would replace the picture of {pictures[path.resolve()]}, {path}.")
+                seen[path] = job.where
         return jobs
 
-    def _jobs(self, source: Path) -> Iterator[Job]:
+    def _jobs(self, source: Path) -> Iterator[BatchJob]:
         if source.is_dir():
             for file in sorted(path for path in source.iterdir() if path.suffix.lower() in _STORYBOARDS):
                 yield self._storyboard(file)
@@ -87,7 +96,7 @@ class Reader:
         else:
             raise InputError(f"{source} is neither .txt, .jsonl, a storyboard (.yaml) nor a folder of storyboards.")
 
-    def _prompt(self, where: str, values: dict[str, Any]) -> Job:
+    def _prompt(self, where: str, values: dict[str, Any]) -> BatchJob:
         """The job of a line, from the options of `generate` that it gives."""
         common = self.common
         frames, seconds = values.get("frames"), values.get("seconds")
@@ -109,13 +118,15 @@ class Reader:
         )
         options.check_sampling(chosen.seed, chosen.steps, chosen.guidance, chosen.reuse, dashes="")
         options.check_modes(not chosen.use_ar, chosen.preview, chosen.codes)
+        if chosen.redo and min(chosen.redo) < 1:
+            raise InputError(f"redo names segment {min(chosen.redo)}; the first is 1.")
         shots = tuple(prompt_shots(values["prompt"], frames, seconds, self.fps, chosen.codes))
         name = values.get("output", options.default_name(shots[0].prompt, chosen.seed))
         if not _is_name(name):
             raise InputError(f"output is {name[:60]!r}, which is no name of an .mp4 in the folder of the results.")
-        return Job(where, shots, self.folder / name, chosen)
+        return BatchJob(where, shots, self.folder / name, chosen)
 
-    def _storyboard(self, file: Path) -> Job:
+    def _storyboard(self, file: Path) -> BatchJob:
         from arlon_cli.pipeline.storyboard import read_storyboard
 
         board = read_storyboard(file, self.fps)
@@ -126,7 +137,7 @@ class Reader:
             guidance=options.flag_or_file(self.context, "guidance", board.guidance_scale),
         )
         name = options.default_name(board.title or file.stem, chosen.seed)
-        return Job(str(file), board.shots, self.folder / name, chosen)
+        return BatchJob(str(file), board.shots, self.folder / name, chosen)
 
 
 def _is_name(name: str) -> bool:

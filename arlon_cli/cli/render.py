@@ -122,16 +122,18 @@ def render_video(
     console: Console,
     *,
     again: bool = False,
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Write a video, and what else was asked for beside it; returns what there is to say about it.
 
-    `again` where the video is there already, made the same, and something else is to come beside it.
+    `again` where the video is there already, made the same, and something else is to come beside it. `seconds` went
+    into it before.
     """
     from arlon_cli.pipeline.timings import remember_speed
     from arlon_cli.storage.sheet import ContactSheet
     from arlon_cli.storage.video import VideoWriter
 
-    start = time.monotonic()
+    start = time.monotonic() - seconds
     config = pipeline.config
     sheet_path = _sheet_path(path, options) if options.sheet else None
     preview = _write_preview(pipeline, work, path, options) if options.preview else None

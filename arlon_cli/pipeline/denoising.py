@@ -46,7 +46,7 @@ def denoise(dit: STDiT3, config: ModelConfig, requests: Sequence[Request]) -> It
     overlaps = torch.tensor([request.job.segment.overlap for request in requests], device=device)
     for row, request in zip(z, requests, strict=True):
         if (overlap := request.job.segment.overlap) and request.given is not None:
-            row[:, :overlap] = request.given[0, :, request.given.shape[2] - overlap :]
+            row[:, :overlap] = request.given[0, :, request.given.shape[2] - overlap :].to(row)
     x_mask = torch.arange(length, device=device) >= overlaps[:, None]
     network = _network(dit, config, [request.text for request in requests], condition, job.guidance_scale)
     return flow.sample(

@@ -60,6 +60,7 @@ class Pipeline:
         self.compile_parts = compile_parts
         self.parts = Parts(checkpoint, device, dtype, offload=offload, prepare=self._prepare)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+        self._ahead: set[str] = set()
 
     def _prepare(self, name: str, part: nn.Module) -> None:
         if self.compile_parts and name == "dit":
@@ -210,10 +211,13 @@ class Pipeline:
         all_shots = [shot for shots, _, _ in videos for shot in shots]
         run = Run(self.on_progress, num_segments, sum(shot.num_frames for shot in all_shots), num_steps=0)
         self._renderer([shot.prompt for shot in all_shots], run).fill_store(planned)
+        keys = [job.latents_key for scenes in planned for scene in scenes for job in scene.jobs]
+        if not all(self.store.has("latents", key) for key in keys):
+            self.on_warning("The store is too small for so many together; what it lost is rendered again.")
 
     def _renderer(self, prompts: Sequence[str], run: Run) -> Renderer:
         run.report("text")
-        return Renderer(self.parts, self.store, self.config, self.encode_prompts(prompts), run)
+        return Renderer(self.parts, self.store, self.config, self.encode_prompts(prompts), run, self._ahead)
 
     def _scene(
         self, jobs: Sequence[Job], number: int, settings: Settings, reference: Reference, first: int = 0

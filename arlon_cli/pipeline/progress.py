@@ -10,7 +10,7 @@ import numpy as np
 class Progress:
     """Where a run is: `stage` is `text`, `draft`, `preview`, `denoise`, `decode` or `stored` (found in the store).
 
-    Segments count from 1 over the whole video; `num_frames` are done.
+    Segments count from 1 over the whole video, or over all that are rendered ahead; `num_frames` are done.
     """
 
     stage: str
@@ -39,6 +39,10 @@ class Run:
             stage, self.segment, self.num_segments, step, self.num_steps, self.num_frames, self.total_frames
         )
         self.on_progress(progress)
+
+    def pass_by(self, num_frames: int) -> None:
+        """Count frames as done; a last segment may have more than are wanted."""
+        self.num_frames = min(self.num_frames + num_frames, self.total_frames)
 
     def count(self, chunks: Iterable[np.ndarray], stage: str = "decode") -> Iterator[np.ndarray]:
         """Chunks of frames (n, H, W, 3) as they come, each counted once the caller asks for the next."""

@@ -38,11 +38,11 @@ class Scene:
         if (codes := reference.codes) is None:
             codes = torch.empty(0, config.ar.code_height, config.ar.code_width, dtype=torch.long)
         self.codes = codes
-        self.behind = list(jobs[:first])  # jobs whose code frames `codes` lacks
+        self.undrafted = list(jobs[:first])  # jobs whose code frames `codes` lacks
         self.recent = None if first else reference.latents  # the latest, as many as a segment may overlap
 
     def append(self, new: Tensor) -> None:
-        """Go on behind new latents (1, C, T, H, W)."""
+        """Take in the new latents (1, C, T, H, W) of the next segment."""
         recent = new if self.recent is None else torch.cat([self.recent, new], dim=2)
         self.recent = recent[:, :, max(0, recent.shape[2] - self.config.segments.overlap) :].contiguous()
 
@@ -50,9 +50,11 @@ class Scene:
 class Renderer:
     """Makes the codes and latents of scenes, or finds them in the store, and reports to a run."""
 
-    def __init__(self, parts: Parts, store: Store, config: ModelConfig, texts: Texts, run: Run) -> None:
+    def __init__(
+        self, parts: Parts, store: Store, config: ModelConfig, texts: Texts, run: Run, ahead: set[str]
+    ) -> None:
         self.parts, self.store, self.config, self.texts, self.run = parts, store, config, texts, run
-        self._most: int | None = None  # segments in a pass, once memory did not allow more
+        self.ahead = ahead  # keys of latents that `fill_store` made, which nobody finds by chance
 
     def latents(self, scene: Scene) -> Iterator[Tensor]:
         """The latents (1, C, T, H, W) of a scene: those given, then the new ones of each segment."""
@@ -75,8 +77,9 @@ class Renderer:
             for scene, job in filter(None, segments):
                 passes.setdefault((scene.use_ar, pass_of(job)), []).append((scene, job))
             for together in passes.values():
-                for new in self._segments(together):
-                    self.run.num_frames += self.config.video_vae.chunk.frames(new.shape[2])
+                for (_, job), new in zip(together, self._segments(together), strict=True):
+                    self.ahead.add(job.latents_key)
+                    self.run.pass_by(self.config.video_vae.chunk.frames(new.shape[2]))
 
     def codes(self, job: Job, past: Tensor, seed: int) -> Tensor:
         """The codes (n, h, w) of a scene: `past`, and those that the job adds, from the store or drafted now."""
@@ -94,18 +97,19 @@ class Renderer:
             self.store.write("codes", job.codes_key, stored)
         return torch.cat([past, stored["codes"].long()])
 
-    @torch.inference_mode()
     def denoise(self, requests: Sequence[Request]) -> list[Tensor]:
         """The new latents (1, C, T, H, W) of segments, on the CPU; each step is one pass over all of them."""
         dit = self.parts.dit  # on the device before the stage begins
         self.run.num_steps = requests[0].job.num_steps
         self.run.report("denoise")
-        for step, x_t in enumerate(denoise(dit, self.config, requests), start=1):
-            z = x_t
-            finish_work(self.parts.device)  # or it would be told of steps that are still to be made
-            self.run.report("denoise", step)
+        with torch.inference_mode():
+            for step, x_t in enumerate(denoise(dit, self.config, requests), start=1):
+                z = x_t
+                finish_work(self.parts.device)  # or it would be told of steps that are still to be made
+                self.run.report("denoise", step)
+            rows = z.float().cpu().split(1)
         made = []
-        for row, request in zip(z.float().cpu().split(1), requests, strict=True):
+        for row, request in zip(rows, requests, strict=True):
             segment = request.job.segment
             if not bool(torch.isfinite(row).all()):
                 raise ArlonError(
@@ -117,12 +121,8 @@ class Renderer:
     def _segments(self, segments: Sequence[tuple[Scene, Job]]) -> list[Tensor]:
         """The new latents (1, C, T, H, W) of the next segment of each scene, stored or denoised in the same passes."""
         begun = [self._begin(scene, job) for scene, job in segments]
-        requests = [item for item in begun if isinstance(item, Request)]
-        rows = self._within_memory([item if isinstance(item, Request) else requests[0] for item in begun if requests])
-        latents: list[Tensor] = []
-        for (scene, job), item in zip(segments, begun, strict=True):
-            new = item if isinstance(item, Tensor) else rows[len(latents)]
-            latents.append(new)
+        latents = self._filled(begun)
+        for (scene, job), item, new in zip(segments, begun, latents, strict=True):
             scene.append(new)
             if isinstance(item, Request):
                 self._keep(scene, job, new)
@@ -131,35 +131,48 @@ class Renderer:
     def _begin(self, scene: Scene, job: Job) -> Tensor | Request:
         """The stored latents (1, C, T, H, W) of a scene's next segment, or else what it takes to denoise it."""
         self.run.segment += 1
-        scene.behind.append(job)
+        scene.undrafted.append(job)
         stored = self.store.read("latents", job.latents_key)
         if stored is not None:
-            self.run.report("stored")
+            if job.latents_key not in self.ahead:
+                self.run.report("stored")
             return stored["latents"]
         overlap, condition = job.segment.overlap, None
         if overlap and (scene.recent is None or scene.recent.shape[2] < overlap):
             raise ArlonError(f"The store lost what segment {job.segment.index + 1} goes on from; start again.")
         if scene.use_ar:
-            for earlier in scene.behind:
+            for earlier in scene.undrafted:
                 scene.codes = self.codes(earlier, scene.codes, scene.seed)
-            scene.behind.clear()
+            scene.undrafted.clear()
             with torch.inference_mode():
                 condition = self.parts.latent_vqvae.decode_between(
                     scene.codes[None].to(self.parts.device), job.segment.start, job.segment.end
                 ).float()
         return Request(job, self.texts[job.prompt], condition, scene.recent)
 
+    def _filled(self, begun: Sequence[Tensor | Request]) -> list[Tensor]:
+        """Latents (1, C, T, H, W), denoised where they are asked for.
+
+        What is there already has its row in the pass too, of any of the requests: passes stay as wide.
+        """
+        requests = [item for item in begun if isinstance(item, Request)]
+        if not requests:
+            return [item for item in begun if isinstance(item, Tensor)]
+        rows = self._within_memory([item if isinstance(item, Request) else requests[0] for item in begun])
+        return [row if isinstance(item, Request) else item for item, row in zip(begun, rows, strict=True)]
+
     def _within_memory(self, requests: Sequence[Request]) -> list[Tensor]:
         """What `denoise` makes of requests, of fewer at once where memory does not allow all."""
         made: list[Tensor] = []
+        most = len(requests)
         while len(made) < len(requests):
-            together = requests[len(made) :][: self._most]
+            together = requests[len(made) :][:most]
             try:
                 made += self.denoise(together)
             except torch.OutOfMemoryError:
                 if len(together) == 1:
                     raise
-                self._most = len(together) // 2
+                most = len(together) // 2
         return made
 
     def _keep(self, scene: Scene, job: Job, new: Tensor) -> None:

@@ -121,12 +121,15 @@ def test_jobs_that_are_denoised_together(
     arguments = ("hills.jsonl", "--together", "3", "-o", "out")
     assert run(["batch", *arguments, "--model", str(tiny_checkpoint), "--device", "cpu"]) == 1
     assert set(widths) == {2}
-    assert "Jobs 1 to 3 of 3: Segment 2 of" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Jobs 1 to 3 of 3: Segment 2 of" in err
+    assert "from the store" not in err
     assert [(r["status"], "none.safetensors" in r.get("error", "")) for r in results(here / "out")] == [
         ("done", False),
         ("done", False),
         ("failed", True),
     ]
+    assert [r.get("resumed_segments") for r in results(here / "out")] == [0, 0, None]
     assert probe(here / "out" / "a-blue-hill-0.mp4").num_frames == 20
 
 
@@ -144,6 +147,58 @@ def test_what_fails_together_is_made_alone(
     monkeypatch.setattr(Renderer, "denoise", fail)
     assert batch(tiny_checkpoint, "hills.txt", "--frames", "9", "--together", "2", "-o", "out") == 0
     assert [r["status"] for r in results(here / "out")] == ["done"] * 3
+
+
+def test_a_store_too_small_for_all_is_told_of(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARLON_CACHE_SIZE", "3KB")
+    (here / "hills.txt").write_text("a red hill\na blue hill\n")
+    arguments = ("hills.txt", "--frames", "50", "--together", "2", "-o", "out")
+    assert run(["batch", *arguments, "--model", str(tiny_checkpoint), "--device", "cpu"]) == 0
+    assert "too small for so many together" in capsys.readouterr().err
+    assert [r["num_frames"] for r in results(here / "out")] == [50, 50]
+
+
+@pytest.mark.parametrize("together", ["1", "2"])
+def test_a_picture_that_breaks_the_reader_fails_its_job_alone(
+    tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, together: str
+) -> None:
+    Image.new("RGB", (40, 30), "red").save(here / "picture.png")
+    jobs = [{"prompt": "a red hill"}, {"prompt": "snow", "image": "picture.png"}, {"prompt": "a blue hill"}]
+    (here / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+
+    def burst(*arguments: object) -> None:
+        raise RuntimeError("The device is full.")
+
+    monkeypatch.setattr(Pipeline, "reference_of", burst)
+    assert batch(tiny_checkpoint, "jobs.jsonl", "--frames", "9", "--together", together, "-o", "out") == 1
+    assert [(r["status"], "device is full" in r.get("error", "")) for r in results(here / "out")] == [
+        ("done", False),
+        ("failed", True),
+        ("done", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "message"),
+    [
+        ([{"output": "a.mp4", "preview": True}, {"output": "a-preview.mp4"}], "would both write a-preview.mp4"),
+        ([{"output": "a.mp4", "sheet": True}, {"output": "a.MP4", "sheet": True}], "would both write a.png"),
+        ([{"output": "b.mp4", "sheet": True}, {"output": "c.mp4", "image": "b.png"}], "would replace the picture of"),
+        ([{"output": "b.mp4", "redo": [2, 0]}], "redo names segment 0"),
+    ],
+)
+def test_no_job_writes_over_what_is_anothers(
+    tiny_checkpoint: Path, here: Path, jobs: list[dict[str, object]], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 30), "red").save(here / "b.png")
+    picture = (here / "b.png").read_bytes()
+    (here / "jobs.jsonl").write_text("\n".join(json.dumps({"prompt": "a hill"} | job) for job in jobs))
+    assert batch(tiny_checkpoint, "jobs.jsonl", "--frames", "9", "-o", ".", "--overwrite") == 2
+    assert message in capsys.readouterr().err
+    assert {path.name for path in here.iterdir() if path.is_file()} == {"b.png", "jobs.jsonl"}
+    assert (here / "b.png").read_bytes() == picture
 
 
 def test_models_are_loaded_once(tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +315,7 @@ def test_an_interrupted_batch_goes_on(
     [
         ("a.txt", "", "holds no jobs"),
         ("a.txt", "# only this\n\n", "holds no jobs"),
-        ("a.txt", "a hill\nsnow\na hill\n", "line 3 and a.txt, line 1 would both be a-hill-0.mp4"),
+        ("a.txt", "a hill\nsnow\na hill\n", "line 3 and a.txt, line 1 would both write a-hill-0.mp4"),
         ("a.txt", "a hill\n" + "a" * 5001, "a.txt, line 2: The prompt has 5001 characters"),
         ("a.csv", "a hill", "neither .txt"),
         ("a.jsonl", '{"prompt": "a"}\n{oops\n{"prompt": "b"}', "a.jsonl, line 2: it is not valid JSON"),
