@@ -24,12 +24,16 @@ Event = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Found:
-    """What an evaluation found: as numbers, as sections of a report, and those of them that are printed."""
+    """What an evaluation found: as numbers, as sections of a report, and those of them that are printed.
+
+    `problems` stood against whatever was left out.
+    """
 
     title: str
     numbers: dict[str, Any]
     sections: "Sequence[Section]"
     printed: "Sequence[Section]"
+    problems: Sequence[InputError] = ()
 
 
 def evaluate(
@@ -106,6 +110,8 @@ def evaluate(
     options.check_sampling(seed)
     report = None if html is None else options.output_path(html, "report.html", overwrite)
     on_event = printer(quiet)
+    if export_vbench is not None and report is not None:
+        raise InputError("--export-vbench only copies videos; --html is a report of metrics. Give one of them.")
     if export_vbench is not None:
         _export(videos, export_vbench, as_json)
         return
@@ -130,9 +136,11 @@ def evaluate(
         on_event(f"Wrote {report}")
     if as_json:
         print(json.dumps(found.numbers, ensure_ascii=False))
-        return
-    for table in (table for section in found.printed for table in section.tables):
-        print_table(table.title, table.columns, table.rows)
+    else:
+        for table in (table for section in found.printed for table in section.tables):
+            print_table(table.title, table.columns, table.rows)
+    if found.problems:
+        raise InputError(f"Not all could be measured. {' '.join(map(str, found.problems))}")
 
 
 def _of_videos(videos: Sequence[Path], model: str | None, with_sheets: bool, on_event: Event) -> Found:
@@ -140,12 +148,12 @@ def _of_videos(videos: Sequence[Path], model: str | None, with_sheets: bool, on_
     from arlon_cli.evaluation.overview import closer_look, overview
     from arlon_cli.evaluation.videos import mean_metrics
 
-    found = measure_videos(video_files(videos), model, with_sheets, on_event)
+    found, problems = measure_videos(video_files(videos), model, with_sheets, on_event)
     metrics = [video.measured.metrics for video in found]
     listed = [{"path": video.name} | values for video, values in zip(found, metrics, strict=True)]
     all_of_them = overview(found)
     sections = [all_of_them, *map(closer_look, found)]
-    return Found("Videos", {"videos": listed, "mean": mean_metrics(metrics)}, sections, [all_of_them])
+    return Found("Videos", {"videos": listed, "mean": mean_metrics(metrics)}, sections, [all_of_them], problems)
 
 
 def _of_model(

@@ -44,10 +44,22 @@ def video_files(paths: Iterable[Path]) -> list[Path]:
 
 def measure_videos(
     files: Sequence[Path], model: str | None, with_sheets: bool, on_event: Callable[[str], None]
-) -> "list[Video]":
-    """Measure videos one after the other; `model` is the one that made them. Raises InputError."""
+) -> "tuple[list[Video], list[InputError]]":
+    """Measure videos one after the other; `model` is the one that made them.
+
+    Returns those that could be measured, and what stood against the others. Raises InputError where there are none.
+    """
     embed = _reader(model)
-    return [_measure(path, model, embed, with_sheets, on_event) for path in files]
+    measured: list[Video] = []
+    problems: list[InputError] = []
+    for path in files:
+        try:
+            measured.append(_measure(path, model, embed, with_sheets, on_event))
+        except InputError as error:
+            problems.append(error if str(path) in str(error) else InputError(f"{path}: {error}"))
+    if not measured:
+        raise problems[0]
+    return measured, problems
 
 
 def _reader(model: str | None) -> "Embed | None":
@@ -118,7 +130,8 @@ def _sheet(path: Path, found: "VideoInfo") -> bytes:
     from arlon_cli.storage.video import read_frames
 
     sheet = ContactSheet(found.num_frames, columns=_SHEET_FRAMES, rows=1)
-    for frame in read_frames(path, width=round(found.width / found.height * _SHEET_HEIGHT), height=_SHEET_HEIGHT):
+    width = max(1, round(found.width / found.height * _SHEET_HEIGHT))
+    for frame in read_frames(path, width=width, height=_SHEET_HEIGHT):
         sheet.add(frame[None])
     return sheet_png(sheet.rows())
 

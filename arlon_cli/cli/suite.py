@@ -64,6 +64,8 @@ def open_studio(
     from arlon_cli.storage.weights import find_weights
     from arlon_cli.training.variants import train_variant
 
+    if results is not None and results.is_file():
+        raise InputError(f"{results} is a file; --results is a folder.")
     optical_flow()  # better missed now than after the work
     folder = find_weights(model)
     pipeline = open_pipeline(folder, device, dtype)

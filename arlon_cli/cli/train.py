@@ -121,7 +121,7 @@ def diorama(
     precision = resolve_dtype(dtype, place)
     with stoppable() as stop:
         checkpoint = recipe.train_diorama(
-            output,
+            options.expanded(output),
             minutes=minutes,
             device=place,
             precision=precision,
@@ -286,14 +286,16 @@ def _train(
         sizes=_sizes(size, config),
         guidance=guidance,
     )
-    folder = prepared or Store.from_environment().folder / "prepared"
+    folder = Store.from_environment().folder / "prepared" if prepared is None else options.expanded(prepared)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; --prepared is a folder.")
     with stoppable() as stop:
         trained = train_part(
-            data,
-            output,
+            options.expanded(data),
+            options.expanded(output),
             checkpoint,
             settings,
-            store=Store(folder.expanduser(), math.inf),
+            store=Store(folder, math.inf),
             device=place,
             precision=resolve_dtype(dtype, place),
             processes=processes,

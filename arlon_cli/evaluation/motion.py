@@ -21,13 +21,20 @@ _MOVING, _MOVING_FRAMES = 4, 16  # so many pairs of frames must move, where ther
 
 
 def optical_flow() -> Flow:
-    """The optical flow of this module. Raises InputError where OpenCV is not installed."""
+    """The optical flow of this module; it raises InputError for frames that are too narrow.
+
+    Raises InputError where OpenCV is not installed.
+    """
     cv2 = _opencv()
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second))
-        return np.asarray(dis.calc(*grey, None))
+        try:
+            return np.asarray(dis.calc(*grey, None))
+        except cv2.error as error:
+            height, width = first.shape[:2]
+            raise InputError(f"Frames of {width}x{height} are too narrow for their motion to be measured.") from error
 
     return flow
 

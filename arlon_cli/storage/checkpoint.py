@@ -140,7 +140,10 @@ def _link(file: Path, place: Path) -> None:
     try:
         place.hardlink_to(file.resolve())
     except OSError:  # another file system, or one without links
-        shutil.copy2(file, place)
+        try:
+            shutil.copy2(file, place)
+        except OSError as error:  # which would name the file that is copied
+            raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 class Checkpoint:

@@ -109,10 +109,21 @@ def _read_table(table: Path) -> list[Source]:
             raise InputError(f"{table}, line {line} has more fields than columns: put captions with commas in quotes.")
         if not all(isinstance(row.get(name), str) for name in ("file", "caption")):
             raise InputError(f"{table}, line {line}: every row needs `file` and `caption`.")
-        sources.append(Source(table.parent / row["file"].strip(), row["caption"].strip()))
+        name, caption = row["file"].strip(), row["caption"].strip()
+        if not (_is_text(caption) and _is_text(name) and all(len(part.encode()) <= 255 for part in name.split("/"))):
+            raise InputError(f"{table}, line {line}: {name[:60]!r} is no name of a file, or its caption is no text.")
+        sources.append(Source(table.parent / name, caption))
     if not sources:
         raise InputError(f"{table} names no videos.")
     return sources
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text can be written, as a name too."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # half of a pair, from \u escapes
+        return False
 
 
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -15,6 +15,8 @@ def weights_folders() -> list[Path]:
 
 def find_weights(model: str) -> Path:
     """The checkpoint folder of a preset's name or a path. Raises CheckpointError where there is none."""
+    if not model:
+        raise CheckpointError("The model's name is empty.")
     for folder in weights_folders():
         if (folder / model / "config.json").is_file():
             return folder / model

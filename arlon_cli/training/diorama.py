@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from arlon_cli.config import ModelConfig, TextEncoderConfig, VideoVAEConfig
 from arlon_cli.dioramas import vocabulary
-from arlon_cli.errors import InputError
+from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.models.attribute_classifier import AttributeClassifier
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
@@ -43,7 +43,7 @@ from arlon_cli.training.loop import Interrupted
 from arlon_cli.training.pictures import read_pictures, write_pictures
 from arlon_cli.training.samples import Samples
 from arlon_cli.training.stages import Run, Scale, scale_of
-from arlon_cli.training.start import check_same_run, check_target, make_folder
+from arlon_cli.training.start import check_same_run, check_target, folder_of_run
 
 SHARES = {
     "text_encoder": 5,
@@ -134,32 +134,32 @@ def train_diorama(
     wanted = _parts_to_train(parts, config, start)
     if new_codes:
         _check_new_codes(wanted, start)
-    make_folder(folder)
-    identity = {
-        "start": None if start is None else start.digest,
-        "parts": sorted(wanted),
-        "new_codes": new_codes,
-        "seed": seed,
-    }
-    check_same_run(folder / "run.json", identity)
-    all_shares = SHARES if start is None or new_codes else _SHARES_ON
-    shares = {stage: share for stage, share in all_shares.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
-    run = Run(
-        folder=folder,
-        parts=wanted,
-        start=start,
-        config=config,
-        scale=scale or scale_of(device),
-        device=device,
-        precision=precision,
-        seed=seed,
-        budget=Budget(folder / "budget.json", minutes, shares),
-        on_event=on_event,
-        stop=stop,
-        new_codes=new_codes,
-    )
-    checkpoint = folder / "checkpoint"
-    save_checkpoint(checkpoint, config, train_parts(run), torch.bfloat16)
+    with folder_of_run(folder):
+        identity = {
+            "start": None if start is None else start.digest,
+            "parts": sorted(wanted),
+            "new_codes": new_codes,
+            "seed": seed,
+        }
+        check_same_run(folder / "run.json", identity)
+        shares = SHARES if start is None or new_codes else _SHARES_ON
+        shares = {stage: share for stage, share in shares.items() if wanted.intersection(_LEARNS.get(stage, (stage,)))}
+        run = Run(
+            folder=folder,
+            parts=wanted,
+            start=start,
+            config=config,
+            scale=scale or scale_of(device),
+            device=device,
+            precision=precision,
+            seed=seed,
+            budget=Budget(folder / "budget.json", minutes, shares),
+            on_event=on_event,
+            stop=stop,
+            new_codes=new_codes,
+        )
+        checkpoint = folder / "checkpoint"
+        save_checkpoint(checkpoint, config, train_parts(run), torch.bfloat16)
     on_event(f"checkpoint: {checkpoint}")
     return checkpoint
 
@@ -173,13 +173,18 @@ def _check_start(start: Checkpoint) -> None:
 
 
 def _parts_to_train(parts: Collection[str], config: ModelConfig, start: Checkpoint | None) -> frozenset[str]:
-    """`parts`, or all that the model has. Raises InputError for those that it has not, or that need others."""
+    """`parts`, or all that the model has.
+
+    Raises InputError for those that it has not, or that need others, CheckpointError for a start that lacks some.
+    """
     known = [part for part in PARTS if part != "ranker" or config.ranker is not None]
     wanted = frozenset(parts or known)
     if unknown := sorted(wanted.difference(known)):
         raise InputError(f"There is no part {', '.join(unknown)} to train; there are {', '.join(known)}.")
     if start is None and len(wanted) < len(known):
         raise InputError("Some parts alone can only be trained where others are: name a model to start from.")
+    if start is not None and (missing := [part for part in known if not start.has(part)]):
+        raise CheckpointError(f"{start.folder} has no {', '.join(missing)}; all parts begin as they are there.")
     if "text_encoder" in wanted and (left := sorted(_READ_TEXT.intersection(known) - wanted)):
         raise InputError(f"Features of a text encoder that learns are new to {', '.join(left)}; train them with it.")
     return wanted

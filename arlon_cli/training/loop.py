@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from arlon_cli.errors import CheckpointError
+from arlon_cli.errors import ArlonError, CheckpointError
 from arlon_cli.storage.partial import partial_file
 from arlon_cli.training.optimizer import Optimizer
 from arlon_cli.training.processes import ALONE, Processes
+
+_MOST_LOST = 50  # steps without a loss that is a number, one behind the other
 
 Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
 
@@ -122,7 +124,7 @@ def train(
         matrix_rate=settings.matrix_rate,
     )
     average = {name: p.detach().clone() for name, p in parameters.items()}
-    step, metrics = 0, {}
+    step, lost, metrics = 0, 0, {}  # `lost` are the latest steps that came to nothing
     if state_file.exists():
         step = _load(state_file, module, optimizer, parameters, average, load_extra)
     if len(set(processes.gather_objects([step]))) > 1:
@@ -150,6 +152,9 @@ def train(
             norm = nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
             if torch.isfinite(norm):  # a rare overflow costs one step, not the run
                 optimizer.step(share)
+                lost = 0
+            else:
+                lost += 1
             optimizer.zero_grad()
             if after_step is not None:
                 if micro_batches > 1:  # all processes alike, whichever micro-batch was their last
@@ -169,7 +174,13 @@ def train(
                 )
                 if on_step is not None:
                     on_step(step, metrics)
-            if main and (stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds):
+            if lost == _MOST_LOST or (lost > 1 and step == num_steps):
+                raise ArlonError(
+                    f"The training came apart by step {step}: its loss is no number. "
+                    "Begin anew in another folder, with a lower learning rate."
+                )
+            due = stopping or step == num_steps or time.monotonic() - saved > settings.save_seconds
+            if main and due and not lost:  # from a state that is lost nothing could go on
                 _save(state_file, step, module, optimizer, parameters, average, extra)
                 saved = time.monotonic()
             if stopping and step < num_steps:
@@ -234,9 +245,13 @@ def _save(
     if extra is not None:
         tensors |= {f"extra.{name}": t for name, t in extra().items()}
     tensors = {name: t.to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
-    with partial_file(file) as temporary:
-        save_file(tensors, temporary, metadata={"step": str(step)})
-        temporary.replace(file)
+    try:
+        with partial_file(file) as temporary:
+            save_file(tensors, temporary, metadata={"step": str(step)})
+            temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArlonError(f"Could not write {file}: {reason}; make room, and the same command goes on.") from error
 
 
 def _load(
@@ -247,12 +262,15 @@ def _load(
     average: dict[str, Tensor],
     load_extra: Callable[[dict[str, Tensor]], None] | None,
 ) -> int:
-    with safe_open(file, framework="pt") as stored:
-        step = int((stored.metadata() or {}).get("step", 0))
-        groups: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}, "optimizer": {}, "extra": {}}
-        for key in stored.keys():  # noqa: SIM118 - not a dict
-            group, name = key.split(".", 1)
-            groups[group][name] = stored.get_tensor(key)
+    groups: dict[str, dict[str, Tensor]] = {"module": {}, "average": {}, "optimizer": {}, "extra": {}}
+    try:
+        with safe_open(file, framework="pt") as stored:
+            step = int((stored.metadata() or {}).get("step", 0))
+            for key in stored.keys():  # noqa: SIM118 - not a dict
+                group, name = key.split(".", 1)
+                groups[group][name] = stored.get_tensor(key)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged; remove it to start anew.") from error
     try:
         loaded = module.load_state_dict(groups["module"], strict=False)
         if loaded.unexpected_keys or _kept(module).keys() & set(loaded.missing_keys):

@@ -26,11 +26,15 @@ from arlon_cli.training.buckets import Window, halvings
 from arlon_cli.training.loop import Interrupted, LoopSettings, Loss, train
 from arlon_cli.training.prepared import Piece, Prepared
 from arlon_cli.training.processes import Processes
-from arlon_cli.training.start import check_target, make_folder
+from arlon_cli.training.start import check_target, folder_of_run
 from arlon_cli.training.work import PartSettings, Work, as_pixels, check_run, check_settings
 
 _CAPTIONED = ("ar", "dit")
-_BUILT_ON = {"video_vae": "latent_vqvae, ar and dit", "latent_vqvae": "ar and dit", "latent_vqvae_coarse": "dit"}
+_BUILT_ON = {
+    "video_vae": "latent_vqvae, latent_vqvae_coarse, ar and dit",
+    "latent_vqvae": "ar and dit",
+    "latent_vqvae_coarse": "dit",
+}
 _VAE_FRAMES, _VAE_SIDE = 16, 64  # of what the video VAE is shown
 _STATISTICS_BATCHES = 32
 
@@ -74,6 +78,8 @@ def train_part(
     target = folder / "checkpoint"
     check_target(target, checkpoint)
     check_settings(settings, checkpoint, processes)
+    if folder.resolve() == (data if data.is_dir() else data.parent).resolve():
+        raise InputError(f"{folder} is where the data is; name another folder for the run.")
     sources = find_sources(data)
     report = on_event if processes.rank == 0 else lambda message: None
     work = Work(
@@ -90,10 +96,26 @@ def train_part(
     if work.fresh and not settings.from_scratch:
         learns = "injection" if settings.part in checkpoint.published else settings.part
         report(f"{learns} starts anew: {checkpoint.folder} has none.")
+    with folder_of_run(folder, processes):
+        _train_on(work, data, folder, stop)
+        processes.wait()
+    if settings.part in _BUILT_ON:
+        report(f"{_BUILT_ON[settings.part]} of this model were made for the {settings.part} before; train them next.")
+    return target
+
+
+def _train_on(work: Work, data: Path, folder: Path, stop: Callable[[], bool]) -> None:
+    """Train the part on pieces of the data, and leave the checkpoint in the folder."""
+    settings, report, processes = work.settings, work.on_event, work.processes
     pieces = work.pixels() if settings.part == "video_vae" else work.latents()
-    if settings.part in _CAPTIONED and not any(piece.caption for piece in pieces):
-        raise InputError(f"{data} has no captions; {settings.part} needs a table that gives each `file` a `caption`.")
-    make_folder(folder)
+    if settings.part in _CAPTIONED:
+        without = sum(not piece.caption for piece in pieces)
+        if without == len(pieces):
+            raise InputError(
+                f"{data} has no captions; {settings.part} needs one for each video, in a table or in the shards."
+            )
+        if without:
+            report(f"{without} of {len(pieces)} pieces have no caption, and are learnt under none")
     check_run(folder / "run.json", work, pieces)
     plan = _PLANS[settings.part](work, pieces)
     trained = train(
@@ -105,7 +127,7 @@ def train_part(
         ),
         num_steps=settings.num_steps,
         folder=folder,
-        precision=precision,
+        precision=work.precision,
         on_step=lambda step, metrics: _report(report, step, settings.num_steps, metrics),
         stop=stop,
         processes=processes,
@@ -117,13 +139,8 @@ def train_part(
     plan.module.load_state_dict(trained.weights)
     plan.finish()
     if processes.rank == 0:
-        replace_part(
-            target, checkpoint, settings.part, plan.module.state_dict(), torch.bfloat16, sampling=_sampling(work)
-        )
-    processes.wait()
-    if settings.part in _BUILT_ON:
-        report(f"{_BUILT_ON[settings.part]} of this model were made for the {settings.part} before; train them next.")
-    return target
+        weights, sampling = plan.module.state_dict(), _sampling(work)
+        replace_part(folder / "checkpoint", work.checkpoint, settings.part, weights, torch.bfloat16, sampling=sampling)
 
 
 def _report(on_event: Callable[[str], None], step: int, of: int, metrics: dict[str, float]) -> None:

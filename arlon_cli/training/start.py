@@ -1,11 +1,13 @@
 """What a training begins from: a part as a checkpoint has it or a new one, and a folder that it alone goes on in."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from arlon_cli.errors import InputError
@@ -17,6 +19,8 @@ from arlon_cli.training.processes import ALONE, Processes
 Part = TypeVar("Part", bound=nn.Module)
 
 _LEFT_BY_RUNS = ("checkpoint", "metrics.jsonl", "state.safetensors")  # which a new run would replace
+
+_LOCK = ".run.lock"
 
 RATE_ON = 0.2
 """Of a new part's learning rate, for one that learns on"""
@@ -43,12 +47,34 @@ def check_target(target: Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{target.parent} is where the model comes from; name another folder for the run.")
 
 
-def make_folder(folder: Path) -> None:
-    """The folder of a run. Raises InputError where there is a file of that name."""
+@contextmanager
+def folder_of_run(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """The folder of a run, made where there is none, while no other run goes on in it; it does not stay empty.
+
+    Raises InputError where it cannot be made, is a checkpoint, or another run is at work there.
+    """
+    if (folder / "config.json").exists():
+        raise InputError(f"{folder} is a checkpoint; name another folder for the run.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder} cannot be the folder of a run: there is a file of that name.") from error
+    except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "there is a file of that name" if in_the_way else error.strerror
+        raise InputError(f"{folder} cannot be the folder of a run: {reason}.") from error
+    lock = FileLock(folder / _LOCK)
+    try:
+        if processes.rank == 0:
+            lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"Another run is at work in {folder}.") from error
+    try:
+        yield
+    finally:
+        if processes.rank == 0:
+            (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE) -> None:
@@ -57,8 +83,9 @@ def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE
     Raises InputError where another run did, or the file is damaged.
     """
     stated = json.dumps(run, indent=2) + "\n"
-    there = file.exists()
-    left = [name for name in _LEFT_BY_RUNS if (file.parent / name).exists()]
+    only_begun = _has_only_begun(file.parent)
+    there = file.exists() and not only_begun
+    left = [] if only_begun else [name for name in _LEFT_BY_RUNS if (file.parent / name).exists()]
     processes.wait()  # until all have looked
     if there:
         try:
@@ -74,3 +101,10 @@ def check_same_run(file: Path, run: dict[str, Any], processes: Processes = ALONE
         raise InputError(f"{file.parent} holds {left[0]}, but not of a run; name another folder for this one.")
     elif processes.rank == 0:
         write_whole(file, stated.encode())
+
+
+def _has_only_begun(folder: Path) -> bool:
+    """Whether a run began in a folder and came to no step, as one that fails at first."""
+    left = [file for file in folder.iterdir() if file.name not in ("run.json", _LOCK)]
+    made_nothing = all(file.name == "metrics.jsonl" and file.stat().st_size == 0 for file in left)
+    return (folder / "run.json").exists() and made_nothing

@@ -171,6 +171,7 @@ GENERATE = [
     (["a hill", "--reuse", "-0.1"], "--reuse is -0.1"),
     (["a hill", "--fps", "0"], "0 frames a second cannot be rendered; a rate lies between 1 and 60"),
     (["a hill", "--fps", "61"], "61 frames a second"),
+    (["a hill", "--model", ""], "name is empty"),
     (["a hill", "--fps", "23.98"], "--fps"),
     (["a hill", "--redo", "0"], "no segment 0"),
     (["a hill", "--frames", "9", "--redo", "2"], "no segment 2 to redo; the video has 1"),

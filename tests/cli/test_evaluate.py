@@ -110,12 +110,34 @@ def test_held_out_tables(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[st
         (["--heldout", "--training-steps", "5"], "are for --suite"),
         (["--heldout", "--export-vbench", "out"], "videos or folders to export"),
         (["a.mp4", "--html", "nowhere/report.html"], "no folder nowhere"),
+        (["a.mp4", "--html", "report.html", "--export-vbench", "out"], "Give one of them"),
+        (["--suite", "paper", "--results", __file__], "--results is a folder"),
         (["--heldout", "--model", "nothing"], "no weights for 'nothing'"),
     ],
 )
 def test_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_told_behind_the_rest(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad.mp4").write_text("no video")
+    write(folder / "wide.mp4", np.zeros((4, 8, 2048, 3), np.uint8))
+    report = tmp_path / "report.html"
+    assert run(["evaluate", str(folder), "--json", "--html", str(report), "-q"]) == 2
+    out, err = capsys.readouterr()
+    assert [Path(video["path"]).name for video in json.loads(out)["videos"]] == ["flickering.mp4", "still.mp4"]
+    assert "Not all could be measured" in err
+    assert "bad.mp4" in err
+    assert "wide.mp4: Frames of 2048x8 are too narrow" in err
+    assert report.exists()
+
+
+def test_a_report_of_a_tall_video(folder: Path, tmp_path: Path) -> None:
+    write(folder / "tall.mp4", np.random.default_rng(0).integers(0, 255, (4, 2048, 32, 3)).astype(np.uint8))
+    assert run(["evaluate", str(folder / "tall.mp4"), "--html", str(tmp_path / "report.html"), "-q"]) == 0
 
 
 def test_a_folder_without_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

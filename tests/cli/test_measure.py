@@ -51,7 +51,7 @@ def test_a_video_that_is_not_as_planned_has_no_known_joins(tiny_checkpoint: Path
     assert run(["generate", "a red hill", "--frames", "40", "-o", "whole.mp4", *model]) == 0
 
     def measured(path: str) -> Video:
-        [video] = measure_videos([here / path], str(tiny_checkpoint), with_sheets=False, on_event=lambda message: None)
+        [video], _ = measure_videos([here / path], str(tiny_checkpoint), False, lambda message: None)
         return video
 
     def write(path: str, num_frames: int, made: VideoMetadata) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from arlon_cli.cli.app import run
 from arlon_cli.storage.checkpoint import Checkpoint
 from arlon_cli.training import diorama as recipe
+from arlon_cli.training.start import folder_of_run
 
 
 def test_prints_the_checkpoint(
@@ -201,6 +203,59 @@ def test_what_no_run_of_its_own_left_stays(
     assert [path.name for path in (here / "run").rglob("*")] == ["checkpoint", "config.json"]
     assert trained("ar", videos, tiny_checkpoint, here / "file") == 2
     assert "there is a file of that name" in capsys.readouterr().err
+
+
+def test_a_run_is_no_checkpoint_and_not_where_its_data_is(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_checkpoint, here / "model")
+    before = {path: path.read_bytes() for path in (here / "model").rglob("*") if path.is_file()}
+    assert trained("ar", videos, tiny_checkpoint, here / "model") == 2
+    assert "model is a checkpoint; name another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (here / "model").rglob("*") if path.is_file()} == before
+    left = sorted(videos.iterdir())
+    for data in (videos, next(videos.glob("*.csv"))):
+        assert trained("ar", data, tiny_checkpoint, videos) == 2
+        assert "is where the data is; name another folder" in capsys.readouterr().err
+    assert sorted(videos.iterdir()) == left
+
+
+def test_a_run_that_came_to_nothing_leaves_its_folder_free(
+    videos: Path, tiny_checkpoint: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        (here / "run" / "metrics.jsonl").touch()
+        raise RuntimeError("nothing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arlon_cli.training.parts.train", fail)
+        assert trained("ar", videos, tiny_checkpoint, here / "run", "--lr", "7") == 1
+    assert {path.name for path in (here / "run").iterdir()} == {"run.json", "metrics.jsonl"}
+    assert trained("ar", videos, tiny_checkpoint, here / "run") == 0
+    capsys.readouterr()
+    assert trained("ar", videos, tiny_checkpoint, here / "run", "--lr", "7") == 2
+    assert "began with another learning_rate" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_go_on_in_one_folder(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with folder_of_run(here / "run"):
+        assert trained("ar", videos, tiny_checkpoint, here / "run") == 2
+        assert "Another run is at work in" in capsys.readouterr().err
+    assert not (here / "run").exists()
+    assert trained("ar", videos, tiny_checkpoint, here / "run") == 0
+    assert "run.json" in {path.name for path in (here / "run").iterdir()}
+
+
+def test_who_has_no_caption_is_counted(
+    videos: Path, tiny_checkpoint: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [path.name for path in sorted(videos.glob("*.mp4")) if path.name != "bad.mp4"]
+    rows = [f"{videos / name},{'a hill' if number else ''}" for number, name in enumerate(names)]
+    (here / "some.csv").write_text("\n".join(["file,caption", *rows]))
+    assert trained("ar", here / "some.csv", tiny_checkpoint, here / "run") == 0
+    assert f"1 of {len(names)} pieces have no caption" in capsys.readouterr().err
 
 
 def test_guidance_is_learnt_from_an_ar_model_that_is_there(

@@ -96,6 +96,9 @@ def test_a_shard_with_a_file_twice_is_named(tmp_path: Path) -> None:
         ({"a.csv": "file,caption\na.mp4,A boat, in the rain.\n"}, "line 2 has more fields than columns"),
         ({"a.jsonl": '{"file": "a.mp4", "caption": "x"}\n{oops\n'}, "line 2 is not JSON"),
         ({"a.jsonl": "[1]\n"}, "line 1: every row needs"),
+        ({"a.jsonl": '{"file": "a\\u0000.mp4", "caption": "x"}\n'}, "line 1: .* is no name of a file"),
+        ({"a.jsonl": '{"file": "a.mp4", "caption": "\\ud800"}\n'}, "its caption is no text"),
+        ({"a.csv": f"file,caption\na/{'b' * 300}.mp4,x\n"}, "line 2: .* is no name of a file"),
         ({"a.csv": f'file,caption\na.mp4,"{"x" * 200_000}\n'}, "line 2 is not CSV: field larger than"),
     ],
 )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from arlon_cli.config import ModelConfig
 from arlon_cli.dioramas import COUNTED
-from arlon_cli.errors import InputError
+from arlon_cli.errors import CheckpointError, InputError
 from arlon_cli.storage.checkpoint import PARTS, Checkpoint
 from arlon_cli.training.clips import ClipKind
 from arlon_cli.training.data import PixelCrops
@@ -189,6 +189,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, tiny_checkpoint: Path
         train(tmp_path / "run", start.config, start=start, parts=["eyes", "ar"])
     with pytest.raises(InputError, match="new to dit, ranker; train them with it"):
         train(tmp_path / "run", start.config, start=start, parts=["text_encoder", "ar"])
+    shutil.copytree(tiny_checkpoint, tmp_path / "lacking")
+    shutil.rmtree(tmp_path / "lacking" / "dit")
+    with pytest.raises(CheckpointError, match="has no dit; all parts begin as they are there"):
+        train(tmp_path / "run", start.config, start=Checkpoint(tmp_path / "lacking"), parts=["ar"])
     with pytest.raises(InputError, match="published weights"):
         train(tmp_path / "run", start.config, start=Checkpoint(tiny_arlon))
     shutil.copytree(tiny_checkpoint, tmp_path / "own" / "checkpoint")

@@ -1,13 +1,15 @@
 """The shared loop: resuming equals never stopping, and what it averages is the mean of where the weights have been."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from arlon_cli.errors import CheckpointError
+from arlon_cli.errors import ArlonError, CheckpointError
 from arlon_cli.training import loop
 from arlon_cli.training.loop import LoopSettings, Trained, steps_within, train
 
@@ -94,6 +96,44 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
             folder=tmp_path,
             precision=torch.float32,
         )
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    run(tmp_path, 5)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged; remove it"):
+        run(tmp_path, 8)
+
+
+def lossy(folder: Path, lost: Callable[[int], bool], num_steps: int) -> None:
+    """Train with a loss that is no number at some steps."""
+    module = nn.Linear(2, 1)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return module(torch.ones(1, 2)).sum() * (float("nan") if lost(step) else 1.0), {}
+
+    train(module, lambda step: step, loss, SETTINGS, num_steps=num_steps, folder=folder, precision=torch.float32)
+
+
+def test_a_training_that_comes_apart_ends_and_keeps_what_was_good(tmp_path: Path) -> None:
+    lossy(tmp_path / "some", lambda step: step % 2 == 1, 120)
+    lossy(tmp_path / "all", lambda step: False, 10)
+    good = (tmp_path / "all" / "state.safetensors").read_bytes()
+    for num_steps, ended in ((200, 60), (20, 20)):
+        with pytest.raises(ArlonError, match=f"came apart by step {ended}"):
+            lossy(tmp_path / "all", lambda step: step >= 10, num_steps)
+        assert (tmp_path / "all" / "state.safetensors").read_bytes() == good
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    monkeypatch.setattr(loop, "save_file", full)
+    with pytest.raises(ArlonError, match=r"state.safetensors: .*No space left on device; make room"):
+        run(tmp_path, 2)
+    assert not (tmp_path / "state.safetensors").exists()
 
 
 def test_batches_of_half_precision_are_made_outside_of_autocast(tmp_path: Path) -> None:
