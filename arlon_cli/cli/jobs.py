@@ -48,8 +48,12 @@ class BatchJob:
 
     def files(self) -> list[Path]:
         """All that it writes."""
-        sheet, preview = self.options.sheet, self.options.preview
-        return [self.path, *[sheet_of(self.path)] * sheet, *[preview_of(self.path)] * preview]
+        files = [self.path]
+        if self.options.sheet:
+            files.append(sheet_of(self.path))
+        if self.options.preview:
+            files.append(preview_of(self.path))
+        return files
 
 
 @dataclass(frozen=True)

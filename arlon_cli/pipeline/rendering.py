@@ -77,8 +77,9 @@ class Renderer:
             for scene, job in filter(None, segments):
                 passes.setdefault((scene.use_ar, pass_of(job)), []).append((scene, job))
             for together in passes.values():
-                for (_, job), new in zip(together, self._segments(together), strict=True):
-                    self.ahead.add(job.latents_key)
+                keys = [job.latents_key for _, job in together]
+                self.ahead.update(key for key in keys if not self.store.has("latents", key))
+                for new in self._segments(together):
                     self.run.pass_by(self.config.video_vae.chunk.frames(new.shape[2]))
 
     def codes(self, job: Job, past: Tensor, seed: int) -> Tensor:

@@ -101,8 +101,14 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tiny_checkpoint: Path, tmp_pat
     for video, kept in zip(videos, (1, 3, 2), strict=True):
         for job in [job for jobs in stopped.plan(*video) for job in jobs][kept:]:
             stopped.store.path("latents", job.latents_key).unlink()
-    stopped.render_ahead(videos)
-    assert all(map(torch.equal, latents(stopped, videos), latents(whole, videos)))
+    resumed = opened(tiny_checkpoint, tmp_path / "stopped")
+    resumed.render_ahead(videos)
+    assert all(map(torch.equal, latents(resumed, videos), latents(whole, videos)))
+    events: list[Progress] = []
+    resumed.on_progress = events.append
+    for video in videos:
+        list(resumed.frames(*video))
+    assert sum(event.stage == "stored" for event in events) == 1 + 3 + 2  # what it made itself, it did not find
 
 
 def test_unlike_segments_share_no_pass(tiny_checkpoint: Path, tmp_path: Path, passes: list[list[str]]) -> None:
