@@ -151,5 +151,7 @@ def _compare(subject: Subject, how: Measuring) -> list[Comparison]:
     drafting = compare_drafting(ar, subject.config, subject.device, texts, how.repeats)
     dit = cast(STDiT3, subject.load("dit", torch.float32))
     compile_network = (lambda network: compile_method(network, "forward", how.on_event)) if how.compile_parts else None
-    denoising = compare_denoising(dit, subject.config, subject.device, subject.dtype, how.repeats, compile_network)
+    denoising = compare_denoising(
+        dit, subject.config, subject.device, subject.dtype, texts, how.repeats, compile_network
+    )
     return [drafting, *denoising]

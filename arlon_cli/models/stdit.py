@@ -195,9 +195,28 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, y_mask: Tensor | None) -> Tensor:
         """x (B, N, d) looks at the text y (B, L, d) where y_mask (B, 1, 1, L) is true."""
-        q = rearrange(self.q_linear(x), "b n (h d) -> b h n d", h=self.num_heads)
         k, v = rearrange(self.kv_linear(y), "b l (two h d) -> two b h l d", two=2, h=self.num_heads)
+        if 2 * self.num_heads * y.shape[1] <= x.shape[-1]:
+            return self._see_few(x, k, v, y_mask)
+        q = rearrange(self.q_linear(x), "b n (h d) -> b h n d", h=self.num_heads)
         return self.proj(rearrange(attention(q, k, v, y_mask), "b h n d -> b n (h d)"))
+
+    def _see_few(self, x: Tensor, k: Tensor, v: Tensor, y_mask: Tensor | None) -> Tensor:
+        """The same for few keys k and values v (B, H, L, d/H): both projections of x are taken into them beforehand.
+
+        With q = W x + b, a score qᵀk is xᵀ(Wᵀk) + bᵀk, and what is projected after the sum over values is linear in
+        them too: two products with the narrow (d, H·L) stand for two with (d, d) and those of attention.
+        """
+        heads, d = self.num_heads, x.shape[-1]
+        k = k * k.shape[-1] ** -0.5
+        keys = k @ self.q_linear.weight.view(heads, -1, d)  # (B, H, L, d)
+        offsets = k @ self.q_linear.bias.view(heads, -1, 1)  # (B, H, L, 1)
+        if y_mask is not None:
+            offsets = offsets.masked_fill(~y_mask.movedim(-1, -2), -torch.inf)
+        values = v @ self.proj.weight.t().reshape(heads, -1, d)  # (B, H, L, d)
+        scores = torch.baddbmm(offsets.view(len(x), 1, -1), x, keys.flatten(1, 2).mT)  # (B, N, H·L)
+        weights = scores.unflatten(-1, (heads, -1)).softmax(dim=-1).flatten(2)
+        return torch.baddbmm(self.proj.bias, weights, values.flatten(1, 2))
 
 
 class Mlp(nn.Module):

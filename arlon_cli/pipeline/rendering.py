@@ -1,6 +1,7 @@
 """From the prompts of segments to their latents, by codes and F: scene by scene, or several videos side by side."""
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 import torch
@@ -122,7 +123,7 @@ class Renderer:
     def _segments(self, segments: Sequence[tuple[Scene, Job]]) -> list[Tensor]:
         """The new latents (1, C, T, H, W) of the next segment of each scene, stored or denoised in the same passes."""
         begun = [self._begin(scene, job) for scene, job in segments]
-        latents = self._filled(begun)
+        latents = self._filled(begun, [job for _, job in segments])
         for (scene, job), item, new in zip(segments, begun, latents, strict=True):
             scene.append(new)
             if isinstance(item, Request):
@@ -151,15 +152,20 @@ class Renderer:
                 ).float()
         return Request(job, self.texts[job.prompt], condition, scene.recent)
 
-    def _filled(self, begun: Sequence[Tensor | Request]) -> list[Tensor]:
-        """Latents (1, C, T, H, W), denoised where they are asked for.
+    def _filled(self, begun: Sequence[Tensor | Request], jobs: Sequence[Job]) -> list[Tensor]:
+        """Latents (1, C, T, H, W) of the next segments, which are of `jobs`, denoised where they are asked for.
 
-        What is there already has its row in the pass too, of any of the requests: passes stay as wide.
+        What is there already has its row in the pass too, of any of the requests but with its own text: passes stay
+        as wide, and see as many words.
         """
         requests = [item for item in begun if isinstance(item, Request)]
         if not requests:
             return [item for item in begun if isinstance(item, Tensor)]
-        rows = self._within_memory([item if isinstance(item, Request) else requests[0] for item in begun])
+        filling = [
+            item if isinstance(item, Request) else replace(requests[0], text=self.texts[job.prompt])
+            for item, job in zip(begun, jobs, strict=True)
+        ]
+        rows = self._within_memory(filling)
         return [row if isinstance(item, Request) else item for item, row in zip(begun, rows, strict=True)]
 
     def _within_memory(self, requests: Sequence[Request]) -> list[Tensor]:

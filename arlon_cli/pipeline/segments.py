@@ -8,7 +8,7 @@ from arlon_cli.config import ModelConfig, SegmentConfig
 from arlon_cli.pipeline.shots import Shot, stages_of
 from arlon_cli.storage.store import artifact_key
 
-METHOD = 5
+METHOD = 6
 """Part of every key in the store: one more for each change of the code that drafts or denoises otherwise"""
 
 

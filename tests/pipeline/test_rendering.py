@@ -93,17 +93,31 @@ def test_what_else_is_in_a_pass_changes_nothing(tiny_checkpoint: Path, tmp_path:
     assert not torch.allclose(last(0, 1)[0], last(0, 1)[1], atol=0.5)
 
 
-def test_a_stopped_run_goes_on_and_gives_the_same(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_and_gives_the_same(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Tensor]] = []
+    denoise = Renderer.denoise
+
+    def record(self: Renderer, requests: Sequence[Request]) -> list[Tensor]:
+        seen.append([request.text[0] for request in requests])
+        return denoise(self, requests)
+
+    monkeypatch.setattr(Renderer, "denoise", record)
     videos = of(HILL, SEA, (Shot("snow", 70),))
     whole, stopped = opened(tiny_checkpoint, tmp_path / "whole"), opened(tiny_checkpoint, tmp_path / "stopped")
     whole.render_ahead(videos)
+    at_once, seen[:] = list(seen), []
     stopped.render_ahead(videos)
+    seen.clear()
     for video, kept in zip(videos, (1, 3, 2), strict=True):
         for job in [job for jobs in stopped.plan(*video) for job in jobs][kept:]:
             stopped.store.path("latents", job.latents_key).unlink()
     resumed = opened(tiny_checkpoint, tmp_path / "stopped")
     resumed.render_ahead(videos)
     assert all(map(torch.equal, latents(resumed, videos), latents(whole, videos)))
+    for texts in seen:  # a pass is over the same texts, also of what is stored: how many words are seen rounds
+        assert any(len(texts) == len(own) and all(map(torch.equal, texts, own)) for own in at_once)
     events: list[Progress] = []
     resumed.on_progress = events.append
     for video in videos:

@@ -99,6 +99,7 @@ def compare_denoising(
     config: ModelConfig,
     device: torch.device,
     dtype: torch.dtype,
+    texts: Texts | None = None,
     repeats: int = REPEATS,
     compile_network: Callable[[nn.Module], None] | None = None,
 ) -> list[Comparison]:
@@ -112,12 +113,12 @@ def compare_denoising(
     if compile_network is not None:
         networks[f"{kind}, compiled"] = deepcopy(networks[kind])
         compile_network(networks[f"{kind}, compiled"])
-    steps = [step_of(network, config, device) for network in (eager_copy(dit), *networks.values())]
+    steps = [step_of(network, config, device, texts=texts) for network in (eager_copy(dit), *networks.values())]
     for step in steps:
         step()
     eager, *ours = time_in_turn(steps, device, repeats)
-    alone = step_of(networks[kind], config, device)
-    both = step_of(networks[kind], config, device, num_segments=2)
+    alone = step_of(networks[kind], config, device, texts=texts)
+    both = step_of(networks[kind], config, device, texts=texts, num_segments=2)
     both()
     together, in_turn = time_in_turn((both, lambda: (alone(), alone())), device, repeats)
     return [

@@ -113,7 +113,7 @@ def _at_work(
         case LatentVQVAE():
             return measure_condition(module, config, device, repeats), texts
         case STDiT3():
-            return measure_denoise(module, config, device, repeats=repeats), texts
+            return measure_denoise(module, config, device, texts=texts, repeats=repeats), texts
         case VideoVAE() | OpenSoraVAE():
             return measure_decode(module, config, device, repeats), texts
     raise TypeError(f"{type(module).__name__} is no part that renders.")
@@ -181,20 +181,27 @@ def measure_condition(vqvae: LatentVQVAE, config: ModelConfig, device: torch.dev
 
 
 def measure_denoise(
-    dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True, repeats: int = REPEATS
+    dit: STDiT3,
+    config: ModelConfig,
+    device: torch.device,
+    with_codes: bool = True,
+    texts: Texts | None = None,
+    repeats: int = REPEATS,
 ) -> Stage:
     """One step of a whole segment, with the preset's guidance."""
-    work = step_of(dit, config, device, with_codes)
+    work = step_of(dit, config, device, with_codes, texts)
     return _stage("DiT", "ms/step", work, device, count=1, read=weight_bytes(dit), repeats=repeats)
 
 
 def step_of(
-    dit: STDiT3, config: ModelConfig, device: torch.device, with_codes: bool = True, num_segments: int = 1
+    dit: STDiT3,
+    config: ModelConfig,
+    device: torch.device,
+    with_codes: bool = True,
+    texts: Texts | None = None,
+    num_segments: int = 1,
 ) -> Callable[[], Tensor]:
-    """One step of whole segments that go on from others, ready to be called; the same for every network.
-
-    Words fill half the places for them.
-    """
+    """One step of whole segments that go on from others, ready to be called; the same for every network."""
     batch = num_segments * (1 if config.sampling.guidance_scale == 1.0 else 2)
     shape = (
         batch,
@@ -205,12 +212,11 @@ def step_of(
     )
     dtype, noise = next(dit.parameters()).dtype, torch.Generator().manual_seed(0)
     x_t, condition = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(2))
-    length = config.dit.model_max_length
-    text = torch.randn((batch, length, config.dit.caption_channels), generator=noise).to(device, dtype)
+    (text, mask), _ = texts or random_texts(config)
     network = as_network(
         dit,
-        text,
-        (torch.arange(length, device=device) < length // 2).expand(batch, -1),
+        text.to(device, dtype).expand(batch, -1, -1),
+        mask.to(device).expand(batch, -1),
         condition if with_codes else None,
         fps=config.fps,
         height=config.height,
