@@ -33,3 +33,13 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match="no picture"):
             read_image(path, width=8, height=8)
+
+
+def test_a_reader_may_fail_in_any_way(tmp_path: Path) -> None:
+    path = tmp_path / "picture.dds"
+    Image.new("RGB", (8, 8)).save(path)
+    whole = path.read_bytes()
+    for field in (80, 92):  # pixel format: flags and the mask of red
+        path.write_bytes(whole[:field] + bytes(4) + whole[field + 4 :])
+        with pytest.raises(InputError, match="no picture"):
+            read_image(path, width=8, height=8)
