@@ -127,7 +127,7 @@ def encode_texts(encoder: TextEncoder | PublishedT5, prompt: str) -> Texts:
 
 def random_texts(config: ModelConfig) -> Texts:
     """As `encode_texts`, of no words in particular, which fill half the places."""
-    text = torch.randn(config.ar.max_text_tokens, config.ar.text_width)
+    text = torch.randn(config.ar.max_text_tokens, config.ar.text_width, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(config.ar.max_text_tokens) < config.ar.max_text_tokens // 2
     return (text, mask), (torch.zeros_like(text), mask)
 

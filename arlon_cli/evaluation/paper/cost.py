@@ -9,7 +9,13 @@ from typing import Any, cast
 
 import torch
 
-from arlon_cli.evaluation.bench.stages import measure_condition, measure_decode, measure_denoise, measure_draft
+from arlon_cli.evaluation.bench.stages import (
+    encode_texts,
+    measure_condition,
+    measure_decode,
+    measure_denoise,
+    measure_draft,
+)
 from arlon_cli.evaluation.bench.timing import peak_memory
 from arlon_cli.evaluation.paper.studio import Studio
 from arlon_cli.evaluation.report import Cell, Section, Table
@@ -18,6 +24,7 @@ from arlon_cli.models.ar_transformer import ARTransformer
 from arlon_cli.models.device import resolve_device
 from arlon_cli.models.latent_vqvae import LatentVQVAE
 from arlon_cli.models.stdit import STDiT3
+from arlon_cli.models.text_encoder import TextEncoder
 from arlon_cli.models.video_vae import VideoVAE
 from arlon_cli.storage.checkpoint import Checkpoint
 
@@ -42,22 +49,27 @@ def rows(studio: Studio) -> Iterator[Row]:
 def _alone(studio: Studio, stage: str) -> Finding:
     """Measure a stage in a process of its own, whose memory is the stage's."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        work = pool.submit(stage_cost, studio.checkpoint, stage, studio.device, studio.dtype)
+        prompt = studio.items[0].prompt
+        work = pool.submit(stage_cost, studio.checkpoint, stage, prompt, studio.device, studio.dtype)
         return Finding(work.result())
 
 
 @torch.inference_mode()
-def stage_cost(folder: Path, stage: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Parameters, GFLOPs, seconds and peak memory in GB of a stage of one whole segment; the DiT's are of one step."""
+def stage_cost(folder: Path, stage: str, prompt: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Parameters, GFLOPs, seconds and peak memory in GB of a stage of one whole segment of a prompt.
+
+    The DiT's are of one step.
+    """
     resolve_device(str(device))  # as in rendering: this is a process of its own
     checkpoint = Checkpoint(folder)
     config = checkpoint.config
+    texts = encode_texts(cast(TextEncoder, checkpoint.load("text_encoder", device, dtype)), prompt)
     part = {AR: "ar", VQVAE: "latent_vqvae", VAE: "video_vae"}.get(stage, "dit")
     module = checkpoint.load(part, device, dtype)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if stage == AR:
         num_frames = -(-config.segments.num_latents // config.latent_vqvae.ratio[0])
-        measured = measure_draft(cast(ARTransformer, module), config, device, num_frames)
+        measured = measure_draft(cast(ARTransformer, module), config, device, num_frames, texts)
     elif stage == VQVAE:
         measured = measure_condition(cast(LatentVQVAE, module), config, device)
     elif stage == VAE:
@@ -66,7 +78,7 @@ def stage_cost(folder: Path, stage: str, device: torch.device, dtype: torch.dtyp
         dit = cast(STDiT3, module)
         if stage == BASELINE and dit.injection is not None:
             parameters -= sum(parameter.numel() for parameter in dit.injection.parameters())
-        measured = measure_denoise(dit, config, device, with_codes=stage == DIT)
+        measured = measure_denoise(dit, config, device, with_codes=stage == DIT, texts=texts)
     memory = peak_memory(device)
     return {
         "parameters": parameters,
@@ -85,8 +97,8 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
     ]
     steps, baseline_steps = (studio.config.sampling.steps(use_ar) for use_ar in (True, False))
     sums = {
-        f"a segment with codes, {steps} steps": {AR: 1, VQVAE: 1, DIT: steps, VAE: 1},
-        f"a segment without codes, {baseline_steps} steps": {BASELINE: baseline_steps, VAE: 1},
+        f"a segment with codes, {_counted(steps)}": {AR: 1, VQVAE: 1, DIT: steps, VAE: 1},
+        f"a segment without codes, {_counted(baseline_steps)}": {BASELINE: baseline_steps, VAE: 1},
     }
     for name, times in sums.items():
         totals = [sum(costs[stage][unit] * n for stage, n in times.items()) for unit in ("gflops", "seconds")]
@@ -102,3 +114,7 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
         f"{studio.config.width}×{studio.config.height} on {studio.device}; memory is {where}."
     )
     return Section("Table 4: cost", note, [Table("Cost of a segment", columns, table)])
+
+
+def _counted(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
