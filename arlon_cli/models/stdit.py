@@ -196,7 +196,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, y: Tensor, y_mask: Tensor | None) -> Tensor:
         """x (B, N, d) looks at the text y (B, L, d) where y_mask (B, 1, 1, L) is true."""
         k, v = rearrange(self.kv_linear(y), "b l (two h d) -> two b h l d", two=2, h=self.num_heads)
-        if 2 * self.num_heads * y.shape[1] <= x.shape[-1]:
+        if 2 * self.num_heads * y.shape[1] <= x.shape[-1]:  # half the work, or less
             return self._see_few(x, k, v, y_mask)
         q = rearrange(self.q_linear(x), "b n (h d) -> b h n d", h=self.num_heads)
         return self.proj(rearrange(attention(q, k, v, y_mask), "b h n d -> b n (h d)"))
