@@ -173,7 +173,7 @@ def test_costs_add_up(stage: Stage) -> None:
     ]
     (table,) = cost.section(stage.studio, rows).tables
     with_codes, without_codes = table.rows[-2:]
-    assert [with_codes[0], without_codes[0]] == ["a segment with codes, 2 steps", "a segment without codes, 3 steps"]
+    assert [with_codes[0], without_codes[0]] == ["a segment with codes, DiT × 2", "a segment without codes, DiT × 3"]
     assert with_codes[1:] == [4.0, 2.0 * (3 + 2), 3.0 * (3 + 2), None]  # the tiny model takes 2 steps
     assert without_codes[1:] == [2.0, 2.0 * (3 + 1), 3.0 * (3 + 1), None]  # and 3 without codes
 

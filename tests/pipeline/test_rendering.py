@@ -39,13 +39,13 @@ def latents(pipeline: Pipeline, videos: Sequence[Video]) -> list[Tensor]:
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The prompts of what is denoised together, as it happens."""
-    seen: list[list[str]] = []
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Request]]:
+    """What is denoised together, as it happens."""
+    seen: list[Sequence[Request]] = []
     denoise = Renderer.denoise
 
     def record(self: Renderer, requests: Sequence[Request]) -> list[Tensor]:
-        seen.append([request.job.prompt for request in requests])
+        seen.append(requests)
         return denoise(self, requests)
 
     monkeypatch.setattr(Renderer, "denoise", record)
@@ -54,16 +54,16 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 @pytest.mark.parametrize("use_ar", [True, False])
 def test_videos_that_share_passes_are_what_they_are_alone(
-    tiny_checkpoint: Path, tmp_path: Path, use_ar: bool, passes: list[list[str]]
+    tiny_checkpoint: Path, tmp_path: Path, use_ar: bool, passes: list[Sequence[Request]]
 ) -> None:
     videos = of(HILL, SEA, settings=replace(SETTINGS, use_ar=use_ar))
     alone, together = opened(tiny_checkpoint, tmp_path / "alone"), opened(tiny_checkpoint, tmp_path / "together")
     for video in videos:
         alone.render_ahead([video])
-    assert {len(prompts) for prompts in passes} == {1}
+    assert {len(requests) for requests in passes} == {1}
     passes.clear()
     together.render_ahead(videos)
-    assert sum(len(prompts) == 2 for prompts in passes) >= 2
+    assert sum(len(requests) == 2 for requests in passes) >= 2
     torch.testing.assert_close(latents(together, videos), latents(alone, videos), atol=1e-5, rtol=1e-4)
     passes.clear()
     for video in videos:
@@ -94,30 +94,24 @@ def test_what_else_is_in_a_pass_changes_nothing(tiny_checkpoint: Path, tmp_path:
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, passes: list[Sequence[Request]]
 ) -> None:
-    seen: list[list[Tensor]] = []
-    denoise = Renderer.denoise
-
-    def record(self: Renderer, requests: Sequence[Request]) -> list[Tensor]:
-        seen.append([request.text[0] for request in requests])
-        return denoise(self, requests)
-
-    monkeypatch.setattr(Renderer, "denoise", record)
     videos = of(HILL, SEA, (Shot("snow", 70),))
     whole, stopped = opened(tiny_checkpoint, tmp_path / "whole"), opened(tiny_checkpoint, tmp_path / "stopped")
     whole.render_ahead(videos)
-    at_once, seen[:] = list(seen), []
+    texts_at_once = [[request.text[0] for request in requests] for requests in passes]
     stopped.render_ahead(videos)
-    seen.clear()
+    passes.clear()
     for video, kept in zip(videos, (1, 3, 2), strict=True):
         for job in [job for jobs in stopped.plan(*video) for job in jobs][kept:]:
             stopped.store.path("latents", job.latents_key).unlink()
     resumed = opened(tiny_checkpoint, tmp_path / "stopped")
     resumed.render_ahead(videos)
     assert all(map(torch.equal, latents(resumed, videos), latents(whole, videos)))
-    for texts in seen:  # a pass is over the same texts, also of what is stored: how many words are seen rounds
-        assert any(len(texts) == len(own) and all(map(torch.equal, texts, own)) for own in at_once)
+    assert passes
+    for requests in passes:  # over the same texts, also of what is stored: how many words are seen rounds
+        texts = [request.text[0] for request in requests]
+        assert any(len(texts) == len(own) and all(map(torch.equal, texts, own)) for own in texts_at_once)
     events: list[Progress] = []
     resumed.on_progress = events.append
     for video in videos:
@@ -125,7 +119,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same(
     assert sum(event.stage == "stored" for event in events) == 1 + 3 + 2  # what it made itself, it did not find
 
 
-def test_unlike_segments_share_no_pass(tiny_checkpoint: Path, tmp_path: Path, passes: list[list[str]]) -> None:
+def test_unlike_segments_share_no_pass(tiny_checkpoint: Path, tmp_path: Path, passes: list[Sequence[Request]]) -> None:
     pipeline = opened(tiny_checkpoint, tmp_path)
     shots = [(Shot(prompt, 20),) for prompt in ("a hill", "snow", "a sea", "a red hill", "a blue sea", "a red sea")]
     changes: list[dict[str, object]] = [{}, {"num_steps": 3}, {"guidance_scale": 2.0}, {"use_ar": False}, {}, {}]

@@ -97,8 +97,8 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
     ]
     steps, baseline_steps = (studio.config.sampling.steps(use_ar) for use_ar in (True, False))
     sums = {
-        f"a segment with codes, {_counted(steps)}": {AR: 1, VQVAE: 1, DIT: steps, VAE: 1},
-        f"a segment without codes, {_counted(baseline_steps)}": {BASELINE: baseline_steps, VAE: 1},
+        f"a segment with codes, DiT × {steps}": {AR: 1, VQVAE: 1, DIT: steps, VAE: 1},
+        f"a segment without codes, DiT × {baseline_steps}": {BASELINE: baseline_steps, VAE: 1},
     }
     for name, times in sums.items():
         totals = [sum(costs[stage][unit] * n for stage, n in times.items()) for unit in ("gflops", "seconds")]
@@ -114,7 +114,3 @@ def section(studio: Studio, found: Sequence[Row]) -> Section:
         f"{studio.config.width}×{studio.config.height} on {studio.device}; memory is {where}."
     )
     return Section("Table 4: cost", note, [Table("Cost of a segment", columns, table)])
-
-
-def _counted(steps: int) -> str:
-    return "1 step" if steps == 1 else f"{steps} steps"
